@@ -1,0 +1,127 @@
+package exchange
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// TypeName is RabbitMQ's name for the wire type of a field value, as its error
+// texts print it (signedint, longstr, …).
+func TypeName(v any) string {
+	switch v.(type) {
+	case nil:
+		return "void"
+	case bool:
+		return "bool"
+	case int8:
+		return "byte"
+	case uint8:
+		return "unsignedbyte"
+	case int16:
+		return "short"
+	case uint16:
+		return "unsignedshort"
+	case int32:
+		return "signedint"
+	case uint32:
+		return "unsignedint"
+	case int64:
+		return "long"
+	case float32:
+		return "float"
+	case float64:
+		return "double"
+	case wire.Decimal:
+		return "decimal"
+	case string:
+		return "longstr"
+	case []byte:
+		return "binary"
+	case wire.Array:
+		return "array"
+	case wire.Timestamp:
+		return "timestamp"
+	case wire.Table:
+		return "table"
+	}
+	return "void"
+}
+
+// Term is a field value the way RabbitMQ prints it inside an error text: as an
+// Erlang term, where a string is <<"text">>.
+func Term(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "undefined"
+	case string:
+		return binaryTerm(v)
+	case []byte:
+		return binaryTerm(string(v))
+	case float32:
+		return floatTerm(float64(v))
+	case float64:
+		return floatTerm(v)
+	case wire.Decimal:
+		return fmt.Sprintf("{%d,%d}", v.Scale, v.Value)
+	case wire.Array:
+		parts := make([]string, len(v))
+		for i, x := range v {
+			parts[i] = "{" + TypeName(x) + "," + Term(x) + "}"
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	case wire.Table:
+		parts := make([]string, len(v))
+		for i, f := range v {
+			parts[i] = "{" + binaryTerm(f.Key) + "," + TypeName(f.Value) + "," + Term(f.Value) + "}"
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	}
+	return fmt.Sprint(v)
+}
+
+func binaryTerm(s string) string {
+	if s == "" {
+		return "<<>>"
+	}
+	for _, r := range s {
+		if r < ' ' && r != '\n' && r != '\t' && r != '\r' || r == 0x7f || r == '\uFFFD' {
+			return bytesTerm(s)
+		}
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return "<<" + quoteTerm(s) + "/utf8>>"
+		}
+	}
+	return "<<" + quoteTerm(s) + ">>"
+}
+
+func quoteTerm(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(s) + `"`
+}
+
+func bytesTerm(s string) string {
+	parts := make([]string, len(s))
+	for i := 0; i < len(s); i++ {
+		parts[i] = strconv.Itoa(int(s[i]))
+	}
+	return "<<" + strings.Join(parts, ",") + ">>"
+}
+
+// floatTerm is the shortest text that reads back as f, always with a point.
+func floatTerm(f float64) string {
+	s := strconv.FormatFloat(f, 'g', -1, 64)
+	if exp := strings.IndexByte(s, 'e'); exp >= 0 {
+		if !strings.Contains(s[:exp], ".") {
+			s = s[:exp] + ".0" + s[exp:]
+		}
+		return strings.Replace(s, "e+", "e", 1)
+	}
+	if !strings.ContainsAny(s, ".IN") {
+		s += ".0"
+	}
+	return s
+}
