@@ -65,12 +65,13 @@ func (e *Error) On(m MethodID) *Error {
 // Error implements error with the text the peer sees.
 func (e *Error) Error() string { return e.ReplyText() }
 
-// ReplyText is the reply-text field of a close method: "NAME - explanation",
-// cut at 255 bytes, the limit of a short string.
+// ReplyText is the reply-text field of a close method: "NAME - explanation".
+// A text over 255 bytes, the limit of a short string, is cut at 252 and ends
+// in "...", as RabbitMQ does it.
 func (e *Error) ReplyText() string {
 	s := CodeName(e.Code) + " - " + e.Text
 	if len(s) > 255 {
-		s = s[:255]
+		s = s[:252] + "..."
 	}
 	return s
 }
