@@ -549,19 +549,23 @@ func (s *suite) serverCancel(ch *amqp.Channel) error {
 
 // cleanUp deletes what declare made; each queue must be empty, or a check lost count of a message.
 func (s *suite) cleanUp(ch *amqp.Channel) error {
+	left := map[string]int{}
 	for _, name := range []string{s.queue, s.deadQueue, s.topicRead} {
-		left, err := ch.QueueDelete(name, false, false, false)
+		count, err := ch.QueueDelete(name, false, false, false)
 		if err != nil {
 			return err
 		}
-		if left != 0 {
-			return fmt.Errorf("queue %s still held %d messages", name, left)
+		if count != 0 {
+			left[name] = count
 		}
 	}
 	for _, name := range []string{s.exchange, s.deadExchange, s.topicExchange} {
 		if err := ch.ExchangeDelete(name, false, false); err != nil {
 			return err
 		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("messages left in the queues: %v", left)
 	}
 	_, err := ch.QueueDeclarePassive(s.queue, true, false, false, false, nil)
 	return wantClose(err, 404, "NOT_FOUND - no queue '"+s.queue+"' in vhost '/'")
