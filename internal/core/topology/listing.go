@@ -1,0 +1,90 @@
+package topology
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/warrenmq/warren/internal/core/exchange"
+)
+
+// Exchanges lists all exchanges by name; the default exchange comes first.
+func (v *VHost) Exchanges() []*Exchange {
+	xs := make([]*Exchange, 0, len(v.exchanges))
+	for _, x := range v.exchanges {
+		xs = append(xs, x)
+	}
+	slices.SortFunc(xs, func(a, b *Exchange) int { return strings.Compare(a.Name, b.Name) })
+	return xs
+}
+
+// Queues lists all queues by name.
+func (v *VHost) Queues() []*Queue {
+	qs := make([]*Queue, 0, len(v.queues))
+	for _, q := range v.queues {
+		qs = append(qs, q)
+	}
+	slices.SortFunc(qs, func(a, b *Queue) int { return strings.Compare(a.Name, b.Name) })
+	return qs
+}
+
+// implied is the binding the default exchange has with every queue.
+func implied(q *Queue) Binding {
+	return Binding{Kind: exchange.Queue, Dest: q.Name, Key: q.Name}
+}
+
+// Bindings lists all bindings, the default exchange's included, by source,
+// destination kind, destination and key.
+func (v *VHost) Bindings() []Binding {
+	bs := make([]Binding, 0, len(v.bindings)+len(v.queues))
+	for _, q := range v.queues {
+		bs = append(bs, implied(q))
+	}
+	for _, b := range v.bindings {
+		bs = append(bs, b.Binding)
+	}
+	return sortBindings(bs)
+}
+
+// BindingsFrom lists the bindings that an exchange is the source of, sorted.
+func (v *VHost) BindingsFrom(x *Exchange) []Binding {
+	if x.Name == "" {
+		bs := make([]Binding, 0, len(v.queues))
+		for _, q := range v.queues {
+			bs = append(bs, implied(q))
+		}
+		return sortBindings(bs)
+	}
+	return sortBindings(x.out.list(nil))
+}
+
+// BindingsToQueue lists the bindings that lead to a queue, the default
+// exchange's included, sorted.
+func (v *VHost) BindingsToQueue(q *Queue) []Binding {
+	return sortBindings(q.in.list([]Binding{implied(q)}))
+}
+
+// BindingsToExchange lists the bindings that lead to an exchange, sorted.
+func (v *VHost) BindingsToExchange(x *Exchange) []Binding {
+	return sortBindings(x.in.list(nil))
+}
+
+func (l *bindingList) list(bs []Binding) []Binding {
+	for b := l.first; b != nil; b = l.link(b).next {
+		bs = append(bs, b.Binding)
+	}
+	return bs
+}
+
+func sortBindings(bs []Binding) []Binding {
+	slices.SortFunc(bs, func(a, b Binding) int {
+		return cmp.Or(
+			strings.Compare(a.Source, b.Source),
+			cmp.Compare(a.Kind, b.Kind),
+			strings.Compare(a.Dest, b.Dest),
+			strings.Compare(a.Key, b.Key),
+			strings.Compare(exchange.EncodeArgs(a.Args), exchange.EncodeArgs(b.Args)),
+		)
+	})
+	return bs
+}
