@@ -11,7 +11,8 @@ const (
 	// class, weight, body size.
 	headerFixedBytes = 12
 	// flagContinued announces a second word of flags, which class basic, with
-	// its 14 properties, never has.
+	// its 14 properties, never has. RabbitMQ overlooks it, but raw properties
+	// with it, passed on, would put a consumer's parser out of step.
 	flagContinued = 1
 	flagsKnown    = 0xFFFC
 )
@@ -33,9 +34,10 @@ type HeaderView struct {
 }
 
 // ScanHeader splits the payload of a header frame. It does not look into the
-// properties. The error is ErrHeaderShort.
+// properties, which may even be missing. The error is ErrHeaderShort, for which
+// RabbitMQ's text is UnknownFrameText.
 func ScanHeader(payload []byte) (HeaderView, error) {
-	if len(payload) < headerFixedBytes+2 {
+	if len(payload) < headerFixedBytes {
 		return HeaderView{}, ErrHeaderShort
 	}
 	return HeaderView{
@@ -57,7 +59,8 @@ type PropsView struct {
 
 // ScanProps validates raw properties of class basic (flags and list), header
 // table included, and accepts exactly what ParseProperties accepts. It
-// allocates nothing. Errors are the ErrProps and ErrTable values.
+// allocates nothing. Errors are the ErrProps and ErrTable values, to all of
+// which RabbitMQ answers INTERNAL_ERROR.
 func ScanProps(props []byte) (PropsView, error) {
 	if len(props) < 2 {
 		return PropsView{}, ErrPropsBounds

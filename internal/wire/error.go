@@ -67,9 +67,12 @@ func (e *Error) Error() string { return e.ReplyText() }
 
 // ReplyText is the reply-text field of a close method: "NAME - explanation".
 // A text over 255 bytes, the limit of a short string, is cut at 252 and ends
-// in "...", as RabbitMQ does it.
+// in "...", as RabbitMQ does it; without an explanation the name stands alone.
 func (e *Error) ReplyText() string {
-	s := CodeName(e.Code) + " - " + e.Text
+	s := CodeName(e.Code)
+	if e.Text != "" {
+		s += " - " + e.Text
+	}
 	if len(s) > 255 {
 		s = s[:252] + "..."
 	}

@@ -1,6 +1,7 @@
 //go:build ignore
 
-// gen writes methods_gen.go from methods.txt. Run it with go generate.
+// gen writes methods_gen.go from methods.txt. Run it with go generate. With the
+// argument "check" it writes nothing and fails if the file is not up to date.
 package main
 
 import (
@@ -44,6 +45,16 @@ func main() {
 	src, err := format.Source(generate(methods))
 	if err != nil {
 		log.Fatal(err)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "check" {
+		old, err := os.ReadFile("methods_gen.go")
+		if err != nil {
+			log.Fatal(err)
+		}
+		if !bytes.Equal(old, src) {
+			log.Fatal("methods_gen.go is not what methods.txt generates: run go generate")
+		}
+		return
 	}
 	if err := os.WriteFile("methods_gen.go", src, 0o644); err != nil {
 		log.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -68,6 +69,12 @@ func TestGoldenMethods(t *testing.T) {
 		if s := g.method.ID().String(); s != g.name {
 			t.Errorf("%T is called %q", g.method, s)
 		}
+	}
+}
+
+func TestGeneratedCodeIsUpToDate(t *testing.T) {
+	if out, err := exec.Command("go", "run", "gen.go", "check").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
@@ -168,6 +175,9 @@ func TestHostileTables(t *testing.T) {
 		{"tag without a value", []byte{0, 0, 0, 2, 0, 't'}, ErrTableBounds},
 		{"half a value", []byte{0, 0, 0, 4, 0, 'I', 0, 0}, ErrTableBounds},
 		{"unknown tag", []byte{0, 0, 0, 2, 0, 'Z'}, ErrTableType},
+		{"not a number", []byte{0, 0, 0, 6, 0, 'f', 0x7f, 0xc0, 0, 0}, ErrTableFloat},
+		{"minus infinity", []byte{0, 0, 0, 10, 0, 'd', 0xff, 0xf0, 0, 0, 0, 0, 0, 0}, ErrTableFloat},
+		{"largest float", []byte{0, 0, 0, 6, 0, 'f', 0x7f, 0x7f, 0xff, 0xff}, nil},
 		{"void", []byte{0, 0, 0, 2, 0, 'V'}, nil},
 		{"half a string length", []byte{0, 0, 0, 4, 0, 'S', 0, 0}, ErrTableBounds},
 		{"string of 4 GiB", []byte{0, 0, 0, 6, 0, 'S', 255, 255, 255, 255}, ErrTableBounds},
@@ -227,8 +237,8 @@ func TestHostileProperties(t *testing.T) {
 			t.Errorf("%s: scan %v, parse %v, want %v", c.name, scanErr, parseErr, c.want)
 		}
 	}
-	if _, err := ScanHeader(make([]byte, 13)); err != ErrHeaderShort {
-		t.Errorf("a header of 13 bytes: %v", err)
+	if _, err := ScanHeader(make([]byte, 11)); err != ErrHeaderShort {
+		t.Errorf("a header of 11 bytes: %v", err)
 	}
 }
 
@@ -279,13 +289,15 @@ func TestEncodersCannotCorruptTheStream(t *testing.T) {
 	for range 200 {
 		deep = Array{Table{{long, deep}}}
 	}
-	tab := Table{{"deep", deep}, {"odd", struct{ f func() }{}}, {"int", 7}}
+	tab := Table{{"deep", deep}, {"odd", struct{ f func() }{}}, {"int", 7}, {"nan", math.NaN()}, {"inf", float32(math.Inf(-1))}}
 	got, _, err := ParseTable(AppendTable(nil, tab))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, ok := got.Get("odd"); !ok || v != nil {
-		t.Errorf("an unlisted type comes back as %#v", v)
+	for _, key := range []string{"odd", "nan", "inf"} {
+		if v, ok := got.Get(key); !ok || v != nil {
+			t.Errorf("%s comes back as %#v", key, v)
+		}
 	}
 	if v, _ := got.Get("int"); v != int64(7) {
 		t.Errorf("int comes back as %#v", v)
@@ -350,6 +362,9 @@ func TestReplyTextFitsAShortString(t *testing.T) {
 	long := ChannelError(NotFound, "%s", strings.Repeat("q", 300)).ReplyText()
 	if len(long) != 255 || !strings.HasSuffix(long, "q...") {
 		t.Errorf("%d bytes: %s", len(long), long)
+	}
+	if bare := ConnectionError(InternalError, "").ReplyText(); bare != "INTERNAL_ERROR" {
+		t.Errorf("without an explanation: %q", bare)
 	}
 	exact := ChannelError(NotFound, "%s", strings.Repeat("q", 255-len("NOT_FOUND - "))).ReplyText()
 	if len(exact) != 255 || strings.HasSuffix(exact, ".") {

@@ -21,6 +21,7 @@ var (
 	ErrTableType   = errors.New("field table: unknown type of value")
 	ErrTableDepth  = errors.New("field table: nested too deep")
 	ErrTableValues = errors.New("field table: too many values")
+	ErrTableFloat  = errors.New("field table: a float that is not a finite number")
 )
 
 // fixedBytes is the size of a value by its tag, for tags whose size is fixed.
@@ -40,6 +41,19 @@ func fixedBytes(tag byte) (n int, ok bool) {
 		return 8, true
 	}
 	return 0, false
+}
+
+// finite is false for a float that is infinite or not a number: its exponent
+// is all ones. Erlang cannot hold such a value, so RabbitMQ lets none through
+// and no consumer expects any.
+func finite(tag byte, v []byte) bool {
+	switch tag {
+	case 'f':
+		return binary.BigEndian.Uint32(v)&0x7F800000 != 0x7F800000
+	case 'd':
+		return binary.BigEndian.Uint64(v)&0x7FF00000_00000000 != 0x7FF00000_00000000
+	}
+	return true
 }
 
 // scanTable checks the entries of a table body (no u32 length) at nesting
@@ -68,6 +82,9 @@ func scanValue(b []byte, depth int, left *int) (int, error) {
 	if n, ok := fixedBytes(b[0]); ok {
 		if 1+n > len(b) {
 			return 0, ErrTableBounds
+		}
+		if !finite(b[0], b[1:1+n]) {
+			return 0, ErrTableFloat
 		}
 		return 1 + n, nil
 	}
@@ -199,9 +216,9 @@ func (r *reader) value() any {
 }
 
 // AppendTable appends t as a field table with its u32 length. Keys longer than
-// 255 bytes are cut there. A value of a Go type that Table does not list is
-// written as void, and so is one nested deeper than MaxTableDepth; int is
-// written as int64.
+// 255 bytes are cut there. What no reader could take is written as void: a
+// value of a Go type that Table does not list, a table or array nested deeper
+// than MaxTableDepth, a float that is not finite. int is written as int64.
 func AppendTable(dst []byte, t Table) []byte { return appendTableAt(dst, t, 1) }
 
 func appendTableAt(dst []byte, t Table, depth int) []byte {
@@ -236,9 +253,13 @@ func appendValue(dst []byte, v any, depth int) []byte {
 	case int:
 		return appendLonglong(append(dst, 'l'), uint64(v))
 	case float32:
-		return appendLong(append(dst, 'f'), math.Float32bits(v))
+		if v-v == 0 { // neither infinite nor NaN
+			return appendLong(append(dst, 'f'), math.Float32bits(v))
+		}
 	case float64:
-		return appendLonglong(append(dst, 'd'), math.Float64bits(v))
+		if v-v == 0 {
+			return appendLonglong(append(dst, 'd'), math.Float64bits(v))
+		}
 	case Decimal:
 		return appendLong(append(dst, 'D', v.Scale), uint32(v.Value))
 	case string:

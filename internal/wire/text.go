@@ -45,9 +45,8 @@ func (e *FrameError) Text() string {
 
 // FrameText describes a frame as RabbitMQ does, e.g. "type 8, all octets =
 // <<>>" or "type 3, first 16 octets = <<0,1,...>>". It is the whole explanation
-// of an UNEXPECTED_FRAME; ": unknown_frame" follows it for FRAME_ERROR on a
-// frame type that does not exist. The bytes of the payload appear in Latin-1,
-// so the result may be invalid UTF-8.
+// of an UNEXPECTED_FRAME. The bytes of the payload appear in Latin-1, so the
+// result may be invalid UTF-8.
 func FrameText(frameType uint8, payload []byte) string {
 	which := "all"
 	if len(payload) > snippetBytes {
@@ -60,11 +59,22 @@ func FrameText(frameType uint8, payload []byte) string {
 	return text + numbers(payload, len(text))
 }
 
-// Text is the explanation RabbitMQ gives for arguments that do not decode, to
-// follow "FRAME_ERROR - "; for a method that does not exist it is empty.
+// UnknownFrameText is the explanation of RabbitMQ's FRAME_ERROR for a frame of
+// a type that does not exist, or whose payload cannot be of its type: a method
+// frame under 4 bytes, a header frame under 12, a heartbeat that is not empty.
+func UnknownFrameText(frameType uint8, payload []byte) string {
+	return FrameText(frameType, payload) + ": unknown_frame"
+}
+
+// Text is the explanation RabbitMQ gives for a payload that does not decode, to
+// follow "FRAME_ERROR - ". It is empty for a method that does not exist, where
+// RabbitMQ drops the connection without a word.
 func (e *DecodeError) Text() string {
 	if e.Kind == UnknownMethod {
 		return ""
+	}
+	if e.Method == 0 {
+		return UnknownFrameText(FrameMethod, e.Args)
 	}
 	// A reply text holds no more than 255 bytes; two per number is the least.
 	args := e.Args[:min(len(e.Args), maxShortBytes/2)]

@@ -26,10 +26,11 @@ func TestFrameTexts(t *testing.T) {
 		{FrameText(8, nil), "type 8, all octets = <<>>"},
 		{FrameText(3, []byte("a\"b\\c\t\x1b")), `type 3, all octets = <<"a\"b\\c\t\e">>`},
 		{FrameText(3, []byte{195, 40}), "type 3, all octets = <<\"\xc3(\">>"},
-		{FrameText(9, []byte{127}) + ": unknown_frame", "type 9, all octets = <<127>>: unknown_frame"},
+		{UnknownFrameText(9, []byte{127}), "type 9, all octets = <<127>>: unknown_frame"},
 		{FrameText(9, []byte{128, 97}), "type 9, all octets = <<128,97>>"},
 		{(&DecodeError{Method: IDBasicAck, Args: sixteen(200)}).Text(),
 			"cannot decode <<200,201,202,203,204,205,206,207,208,209,210,211,212,213,214,215>>"},
+		{(&DecodeError{Args: []byte{0, 60, 0}}).Text(), "type 1, all octets = <<0,60,0>>: unknown_frame"},
 		{(&DecodeError{Method: IDChannelOpen}).Text(), "cannot decode <<>>"},
 		{(&DecodeError{Kind: UnknownMethod}).Text(), ""},
 	} {
