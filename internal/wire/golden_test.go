@@ -319,6 +319,27 @@ func TestScanPublishAgreesWithDecode(t *testing.T) {
 	}
 }
 
+func TestScannersRefuseWhatDoesNotFit(t *testing.T) {
+	publish := (&BasicPublish{Exchange: "ex", RoutingKey: "key"}).AppendTo(nil)
+	ack := (&BasicAck{DeliveryTag: 1}).AppendTo(nil)
+	for i := range publish {
+		if v, ok := ScanPublish(publish[:i:i]); ok {
+			t.Errorf("%d of %d bytes are a publish: %+v", i, len(publish), v)
+		}
+	}
+	for i := range ack {
+		if _, _, ok := ScanAck(ack[:i:i]); ok {
+			t.Errorf("%d of %d bytes are an ack", i, len(ack))
+		}
+	}
+	if _, ok := ScanPublish(append(publish, 0)); ok {
+		t.Error("a publish with a byte too many")
+	}
+	if _, _, ok := ScanAck(append(ack, 0)); ok {
+		t.Error("an ack with a byte too many")
+	}
+}
+
 func TestEqualTables(t *testing.T) {
 	a := Table{{"x", int32(1)}, {"y", Array{"a", Table{{"p", true}, {"q", nil}}}}, {"z", math.NaN()}}
 	b := Table{{"z", math.NaN()}, {"y", Array{"a", Table{{"q", nil}, {"p", true}}}}, {"x", int32(1)}}
