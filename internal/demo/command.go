@@ -1,0 +1,81 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Command is `warren demo`. Without --url and AMQP_URL it starts a broker through
+// embedded, which returns how to dial it and how to stop it; with either it uses
+// that broker and never falls back to the embedded one. The command returns an
+// error, for the caller to show in one line, whenever the exit code must not be 0.
+//
+// It is a piece of the command line: the only place in this package that reads
+// the environment and listens to signals.
+func Command(embedded func(ctx context.Context) (dial func(network, addr string) (net.Conn, error), stop func(), err error)) *cobra.Command {
+	var url string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show reliable messaging live, step by step, on the embedded broker or on a RabbitMQ",
+		Long: `Demo tells reliable messaging in seven short steps, each with real messages:
+routing, confirmed publishing, acks and prefetch, a consumer that dies, dead
+letters, retries with growing delays, duplicates.
+
+It runs on a broker inside this process, unless --url or AMQP_URL names another
+one: the very same lesson then runs there. It touches only names that begin with
+a random prefix (warren-demo-...) and deletes them at the end, also when it is
+interrupted.
+
+Every number it prints is counted from what arrived. Demo exits with 0 only if
+they add up, else with 1 and a line for each that does not.`,
+		Example: `  warren demo
+  warren demo --json | jq 'select(.event == "summary").totals'
+  warren demo --url amqp://guest:guest@localhost:5672/
+  AMQP_URL=amqps://user:secret@rabbit.example.org/shop warren demo`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true // from here on, errors are not about usage
+			switch {
+			case !cmd.Flags().Changed("url"):
+				url = os.Getenv("AMQP_URL")
+			case url == "":
+				return errors.New("--url is empty") // a forgotten variable must not choose another broker
+			}
+			// SIGPIPE too: writing to a closed pipe must end the run, not the
+			// process, or its queues would stay behind for a while.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+			defer stop()
+			out := cmd.OutOrStdout()
+			o := Options{URL: url, Out: out, JSON: asJSON, Color: wantsColor(out)}
+			if url == "" {
+				dial, stopBroker, err := embedded(ctx)
+				if err != nil {
+					return err
+				}
+				defer stopBroker()
+				o.Dial, o.Broker = dial, "the WarrenMQ broker inside this process (set AMQP_URL to use a RabbitMQ)"
+			}
+			_, err := Run(ctx, o)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&url, "url", "", "AMQP `URL` of the broker to use (default: $AMQP_URL, else a broker inside this process)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per event and line, the last one a summary")
+	return cmd
+}
+
+// wantsColor follows the terminal, and no-color.org: any NO_COLOR but an empty one
+// turns colour off.
+func wantsColor(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

@@ -1,0 +1,174 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// dialer opens connections to one broker.
+type dialer struct {
+	url           string
+	dial          func(network, addr string) (net.Conn, error) // nil = TCP
+	connectWithin time.Duration
+}
+
+// link is one connection with one channel, and the means to cut it.
+type link struct {
+	conn    *amqp.Connection
+	ch      *amqp.Channel
+	raw     net.Conn
+	closing sync.Once
+	blocked atomic.Pointer[string] // why the broker accepts no publishes, if so
+
+	mu      sync.Mutex
+	unwatch func() bool // stops watching the context the link was opened with
+}
+
+// politeFor bounds the closing handshake of a connection; after it the transport
+// is simply closed.
+const politeFor = 500 * time.Millisecond
+
+// open connects and opens a channel, within connectWithin. Once ctx ends the link
+// is closed, so that no call on it hangs.
+func (d *dialer) open(ctx context.Context) (*link, error) {
+	l, err := d.handshake(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: %w", d.shown(), d.explain(ctx, err))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock() // if ctx has ended already, close waits for unwatch to be set
+	l.unwatch = context.AfterFunc(ctx, l.close)
+	return l, nil
+}
+
+func (d *dialer) handshake(parent context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeout(parent, d.connectWithin)
+	defer cancel()
+	var raw net.Conn
+	unwatch := func() bool { return true }
+	defer func() { unwatch() }() // before cancel
+	properties := amqp.NewConnectionProperties()
+	properties.SetClientConnectionName("warren demo")
+	conn, err := amqp.DialConfig(d.url, amqp.Config{
+		Heartbeat:  5 * time.Second,
+		Properties: properties,
+		Dial: func(network, addr string) (net.Conn, error) {
+			var err error
+			if raw, err = d.transport(ctx, network, addr); err != nil {
+				return nil, err
+			}
+			// The client clears deadlines once it is logged in, but its first
+			// channel is still to come: so cutting, too, is bound to ctx.
+			unwatch = context.AfterFunc(ctx, func() { _ = raw.Close() })
+			deadline, _ := ctx.Deadline()
+			return raw, raw.SetDeadline(deadline)
+		},
+	})
+	if err != nil {
+		if raw != nil {
+			_ = raw.Close() // after some failures the client leaves it open
+		}
+		return nil, err
+	}
+	l := &link{conn: conn, raw: raw}
+	go l.followBlocked(conn.NotifyBlocked(make(chan amqp.Blocking, 4)))
+	if l.ch, err = conn.Channel(); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (d *dialer) transport(ctx context.Context, network, addr string) (net.Conn, error) {
+	if d.dial != nil {
+		return d.dial(network, addr)
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// explain turns a failure to connect into words without a password: URL errors
+// quote the URL, and a deadline says nothing about who did not answer.
+func (d *dialer) explain(ctx context.Context, err error) error {
+	var bad *url.Error
+	switch {
+	case errors.As(err, &bad):
+		return bad.Err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %v", d.connectWithin)
+	}
+	return err
+}
+
+// shown is the URL without its password; an address at least, or a hint, when it
+// is not a URL at all.
+func (d *dialer) shown() string {
+	uri, err := amqp.ParseURI(d.url)
+	if err != nil {
+		return "the given URL"
+	}
+	shown := url.URL{Scheme: uri.Scheme, Host: net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port)), Path: "/"}
+	if uri.Vhost != "/" {
+		shown.Path += uri.Vhost
+	}
+	return shown.String()
+}
+
+// followBlocked remembers whether the broker accepts publishes. It ends when the
+// client closes the channel, with the connection.
+func (l *link) followBlocked(changes <-chan amqp.Blocking) {
+	for b := range changes {
+		if b.Active {
+			l.blocked.Store(&b.Reason)
+		} else {
+			l.blocked.Store(nil)
+		}
+	}
+}
+
+// close ends the connection politely, but within politeFor. It may be called
+// from any goroutine, and more than once.
+func (l *link) close() {
+	l.closing.Do(func() {
+		l.mu.Lock()
+		if l.unwatch != nil {
+			l.unwatch()
+		}
+		l.mu.Unlock()
+		hurry := time.AfterFunc(politeFor, func() { _ = l.raw.Close() })
+		defer hurry.Stop()
+		_ = l.conn.Close() // whatever it says, the connection is over
+		_ = l.raw.Close()
+	})
+}
+
+// cut ends the transport without a word of AMQP, as a crash or a cable does.
+func (l *link) cut() {
+	if tcp, ok := l.raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // reset instead of an orderly end
+	}
+	_ = l.raw.Close()
+}
+
+// publisher turns the link's channel to confirm mode.
+func (l *link) publisher(led *ledger, sab sabotage) (*publisher, error) {
+	if err := l.ch.Confirm(false); err != nil {
+		return nil, err
+	}
+	return &publisher{
+		ch: l.ch, ledger: led, sabotage: sab,
+		returns: l.ch.NotifyReturn(make(chan amqp.Return, returnsBuffered)),
+		closed:  l.ch.NotifyClose(make(chan *amqp.Error, 1)),
+	}, nil
+}

@@ -1,0 +1,129 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Tally holds the numbers of one step, or of the whole run.
+type Tally struct {
+	Published    int `json:"published"`    // basic.publish sent
+	Confirmed    int `json:"confirmed"`    // confirms that arrived
+	Returned     int `json:"returned"`     // unroutable messages given back
+	Routed       int `json:"routed"`       // copies the bindings promise for what was published
+	Delivered    int `json:"delivered"`    // deliveries that arrived, all kinds
+	First        int `json:"first"`        // ... for the first time, in the queue they were routed to
+	Redelivered  int `json:"redelivered"`  // ... again, marked redelivered
+	Retried      int `json:"retried"`      // ... again, after a delay queue
+	DeadLettered int `json:"deadLettered"` // ... from a dead-letter queue
+	Handled      int `json:"handled"`      // the work succeeded
+	Deduplicated int `json:"deduplicated"` // dropped, as its id was handled before
+	Acked        int `json:"acked"`        // basic.ack sent
+	Nacked       int `json:"nacked"`       // basic.nack sent, never with requeue
+	CutOff       int `json:"cutOff"`       // unsettled when their consumer died
+	Repaired     int `json:"repaired"`     // dead letters mended and published again
+}
+
+// counter is one number of a Tally and its name in tables and sentences.
+type counter struct {
+	name string
+	of   func(Tally) int
+}
+
+// counters lists the numbers in the order of the closing table.
+func counters() []counter {
+	return []counter{
+		{"published", func(t Tally) int { return t.Published }},
+		{"confirmed", func(t Tally) int { return t.Confirmed }},
+		{"returned as unroutable", func(t Tally) int { return t.Returned }},
+		{"copies due in queues", func(t Tally) int { return t.Routed }},
+		{"delivered", func(t Tally) int { return t.Delivered }},
+		{"  for the first time", func(t Tally) int { return t.First }},
+		{"  redelivered", func(t Tally) int { return t.Redelivered }},
+		{"  retried after a delay", func(t Tally) int { return t.Retried }},
+		{"  dead-lettered", func(t Tally) int { return t.DeadLettered }},
+		{"handled", func(t Tally) int { return t.Handled }},
+		{"deduplicated", func(t Tally) int { return t.Deduplicated }},
+		{"repaired", func(t Tally) int { return t.Repaired }},
+		{"acked", func(t Tally) int { return t.Acked }},
+		{"nacked", func(t Tally) int { return t.Nacked }},
+		{"cut off with a consumer", func(t Tally) int { return t.CutOff }},
+	}
+}
+
+func (t *Tally) add(u Tally) {
+	t.Published += u.Published
+	t.Confirmed += u.Confirmed
+	t.Returned += u.Returned
+	t.Routed += u.Routed
+	t.Delivered += u.Delivered
+	t.First += u.First
+	t.Redelivered += u.Redelivered
+	t.Retried += u.Retried
+	t.DeadLettered += u.DeadLettered
+	t.Handled += u.Handled
+	t.Deduplicated += u.Deduplicated
+	t.Acked += u.Acked
+	t.Nacked += u.Nacked
+	t.CutOff += u.CutOff
+	t.Repaired += u.Repaired
+}
+
+// balance is an equation between counts that holds in every step and so in the
+// whole run. The sides are counted independently of each other.
+type balance struct {
+	meaning     string
+	left, right []counter
+}
+
+// balances lists what "the numbers add up" means.
+func balances() []balance {
+	published := counter{"published", func(t Tally) int { return t.Published }}
+	confirmed := counter{"confirmed", func(t Tally) int { return t.Confirmed }}
+	routed := counter{"copies due", func(t Tally) int { return t.Routed }}
+	first := counter{"first deliveries", func(t Tally) int { return t.First }}
+	delivered := counter{"delivered", func(t Tally) int { return t.Delivered }}
+	redelivered := counter{"redelivered", func(t Tally) int { return t.Redelivered }}
+	retried := counter{"retried", func(t Tally) int { return t.Retried }}
+	dead := counter{"dead-lettered", func(t Tally) int { return t.DeadLettered }}
+	handled := counter{"handled", func(t Tally) int { return t.Handled }}
+	dropped := counter{"deduplicated", func(t Tally) int { return t.Deduplicated }}
+	acked := counter{"acked", func(t Tally) int { return t.Acked }}
+	nacked := counter{"nacked", func(t Tally) int { return t.Nacked }}
+	cutOff := counter{"cut off", func(t Tally) int { return t.CutOff }}
+	return []balance{
+		{"every publish was confirmed", []counter{confirmed}, []counter{published}},
+		{"every copy arrived", []counter{first}, []counter{routed}},
+		{"every message came to an end", []counter{handled, dropped, dead}, []counter{first}},
+		{"every delivery was settled", []counter{acked, nacked, cutOff}, []counter{delivered}},
+		{"what a dead consumer held came back", []counter{redelivered}, []counter{cutOff}},
+		{"every nack led to a retry or the dead letters", []counter{retried, dead}, []counter{nacked}},
+	}
+}
+
+func sum(side []counter, t Tally) int {
+	n := 0
+	for _, c := range side {
+		n += c.of(t)
+	}
+	return n
+}
+
+func (b balance) holds(t Tally) bool { return sum(b.left, t) == sum(b.right, t) }
+
+// render writes the equation with its numbers: "every publish was confirmed:
+// confirmed 9 = published 9".
+func (b balance) render(t Tally) string {
+	side := func(cs []counter) string {
+		parts := make([]string, len(cs))
+		for i, c := range cs {
+			parts[i] = fmt.Sprintf("%s %d", c.name, c.of(t))
+		}
+		return strings.Join(parts, " + ")
+	}
+	sign := "="
+	if !b.holds(t) {
+		sign = "is not"
+	}
+	return fmt.Sprintf("%s: %s %s %s", b.meaning, side(b.left), sign, side(b.right))
+}
