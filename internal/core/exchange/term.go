@@ -2,8 +2,10 @@ package exchange
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -111,17 +113,50 @@ func bytesTerm(s string) string {
 	return "<<" + strings.Join(parts, ",") + ">>"
 }
 
-// floatTerm is the shortest text that reads back as f, always with a point.
+// exactFrom is where floats stop holding every whole number.
+const exactFrom = 1 << 53
+
+// floatTerm prints the fewest digits that read back as f: plainly if that is no
+// longer than with an exponent, and always with an exponent beyond exactFrom.
 func floatTerm(f float64) string {
-	s := strconv.FormatFloat(f, 'g', -1, 64)
-	if exp := strings.IndexByte(s, 'e'); exp >= 0 {
-		if !strings.Contains(s[:exp], ".") {
-			s = s[:exp] + ".0" + s[exp:]
+	if math.IsInf(f, 0) || math.IsNaN(f) {
+		return strconv.FormatFloat(f, 'g', -1, 64) // no such thing on the wire of RabbitMQ
+	}
+	if f == 0 {
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	scientific := strconv.FormatFloat(f, 'e', -1, 64)
+	mantissa, exp, _ := strings.Cut(scientific, "e")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	n, _ := strconv.Atoi(exp)
+	scientific = mantissa + "e" + strconv.Itoa(n)
+	plain := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(plain, ".") {
+		plain += ".0"
+	}
+	if len(plain) <= len(scientific) && math.Abs(f) < exactFrom {
+		return plain
+	}
+	return scientific
+}
+
+// QuoteTerm prints a text the way RabbitMQ prints a string inside a term: quoted,
+// or as a list of code points if one of them lies outside Latin-1.
+func QuoteTerm(s string) string {
+	plain := true
+	for _, r := range s {
+		if r > 0xff || r == utf8.RuneError || r < ' ' && !strings.ContainsRune("\n\t\r", r) || r >= 0x7f && r < 0xa0 {
+			plain = false
 		}
-		return strings.Replace(s, "e+", "e", 1)
 	}
-	if !strings.ContainsAny(s, ".IN") {
-		s += ".0"
+	if plain {
+		return quoteTerm(s)
 	}
-	return s
+	var points []string
+	for _, r := range s {
+		points = append(points, strconv.Itoa(int(r)))
+	}
+	return "[" + strings.Join(points, ",") + "]"
 }

@@ -106,9 +106,9 @@ func checkQueueType(v any, _ wire.Table) string {
 	case "classic", "quorum", "", "undefined":
 		return ""
 	case "stream":
-		return `"stream queues are not supported yet"`
+		return exchange.QuoteTerm("stream queues are not supported yet")
 	}
-	return "\"unsupported queue type '" + s + "'\""
+	return exchange.QuoteTerm("unsupported queue type '" + s + "'")
 }
 
 // serverNamedAllowed: a queue type that lives on after its declarer refuses
@@ -186,7 +186,7 @@ func unacceptable(v any) string { return "{unacceptable_type," + exchange.TypeNa
 func checkInt(v any) (int64, string) {
 	n, ok := intValue(v)
 	if !ok {
-		return 0, `"expected integer, got ` + exchange.TypeName(v) + `"`
+		return 0, exchange.QuoteTerm("expected integer, got " + exchange.TypeName(v))
 	}
 	return n, ""
 }
@@ -231,7 +231,7 @@ func checkMaxPriority(v any, args wire.Table) string {
 // version says how classic queues lie on RabbitMQ's disk, which is not ours.
 func checkQueueVersion(v any, args wire.Table) string {
 	if n, bad := checkInt(v); bad == "" && n != 1 && n != 2 && n >= 0 {
-		return fmt.Sprintf("\"unsupported queue version '%d'\"", n)
+		return exchange.QuoteTerm(fmt.Sprintf("unsupported queue version '%d'", n))
 	}
 	return checkNotNegative(v, args)
 }

@@ -5,8 +5,8 @@
 // Every operation that a client can get wrong returns a *wire.Error (nil if all
 // is well) with RabbitMQ's code and explanation, word for word; Error.Method is
 // left for the caller to fill in with Error.On. Where RabbitMQ 3.10 and 4.3
-// differ, this follows 4.3, except that it still takes what 4.3 merely deprecated
-// (transient non-exclusive queues, x-queue-mode, x-queue-version 1).
+// differ, this follows 4.3, except that it still takes what earlier ones took
+// (x-queue-version 1, x-queue-master-locator, more than two '#' in a topic key).
 //
 // Invariants: ids are never reused; a binding lives exactly as long as its two
 // ends; an exclusive queue is never durable; Epoch grows with every change that

@@ -24,7 +24,7 @@ func sameArg(key, on string, current, received wire.Table) *wire.Error {
 	case hasCur != hasRec:
 		return inequivalent(key, on, typedValue(rec, hasRec), typedValue(cur, hasCur))
 	case hasCur && !sameValue(cur, rec):
-		return inequivalent(key, on, "'"+plainValue(rec)+"'", "'"+plainValue(cur)+"'")
+		return inequivalent(key, on, quotedValue(rec), quotedValue(cur))
 	}
 	return nil
 }
@@ -40,6 +40,14 @@ func typedValue(v any, ok bool) string {
 	return "the value '" + plainValue(v) + "' of type '" + exchange.TypeName(v) + "'"
 }
 
+// quotedValue prints a void as if it were not there, as RabbitMQ does.
+func quotedValue(v any) string {
+	if v == nil {
+		return "none"
+	}
+	return "'" + plainValue(v) + "'"
+}
+
 // plainValue prints strings bare and all else as a term.
 func plainValue(v any) string {
 	switch v := v.(type) {
@@ -51,7 +59,8 @@ func plainValue(v any) string {
 	return exchange.Term(v)
 }
 
-// sameValue compares by value, not by width: 10 is 10 as a byte or as a long.
+// sameValue compares by value, not by width: 10 is 10 as a byte, a long or a
+// timestamp, and a string is the byte array with the same bytes.
 func sameValue(a, b any) bool {
 	if x, ok := number(a); ok {
 		y, ok := number(b)

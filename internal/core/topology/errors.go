@@ -10,8 +10,8 @@ import (
 // systemPrefix starts the names that only the broker may create.
 const systemPrefix = "amq."
 
-// volatilePrefix starts the names of direct reply-to, which are no queues.
-const volatilePrefix = "amq.rabbitmq.reply-to"
+// volatilePrefix starts the names direct reply-to gives out, which are no queues.
+const volatilePrefix = "amq.rabbitmq.reply-to."
 
 // describe prints a resource as RabbitMQ's error texts do: queue 'q' in vhost '/'.
 func (v *VHost) describe(kind exchange.DestKind, name string) string {

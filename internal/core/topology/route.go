@@ -9,6 +9,10 @@ import (
 // warm. The zero value is ready. One scratch serves one goroutine at a time and
 // one vhost after the other as it comes.
 type RouteScratch struct {
+	// UsedHeaders tells whether the last Route went through a headers exchange,
+	// so that its result holds for messages with these headers only.
+	UsedHeaders bool
+
 	queues []*Queue
 	dests  []exchange.Dest
 	work   []*Exchange // exchanges to route through, in order of discovery
@@ -39,6 +43,7 @@ func (v *VHost) CheckPublish(name string) (*Exchange, *wire.Error) {
 // Route reads only; it does not mind whether the exchange is internal.
 func (v *VHost) Route(exchangeName string, keys []string, headers []byte, s *RouteScratch) ([]*Queue, *wire.Error) {
 	s.queues = s.queues[:0]
+	s.UsedHeaders = false
 	x := v.exchanges[exchangeName]
 	if x == nil {
 		return nil, v.NoExchange(exchangeName)
@@ -77,6 +82,7 @@ func (v *VHost) routeDefault(keys []string, s *RouteScratch) []*Queue {
 // onto the worklist.
 func (v *VHost) routeThrough(x *Exchange, keys []string, headers []byte, s *RouteScratch) {
 	s.dests = s.dests[:0]
+	s.UsedHeaders = s.UsedHeaders || x.Type == exchange.Headers
 	switch x.Type {
 	case exchange.Fanout, exchange.Headers:
 		s.dests = x.table.Route(s.dests, "", headers) // the key does not matter
