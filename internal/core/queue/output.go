@@ -1,0 +1,94 @@
+package queue
+
+// Output collects what a run of inputs produced. The host owns it, passes it
+// to every input of the run, carries it out, and Resets it for the next run, so
+// that a steady flow allocates nothing.
+type Output struct {
+	Facts      []Fact
+	Deliveries []Delivery
+	Dead       []Dead
+	// Released are messages that are done for good: the host drops their body
+	// references.
+	Released []Entry
+	// Unused is set when an auto-delete queue has lost its last consumer: the
+	// host deletes the queue.
+	Unused bool
+}
+
+// Reset empties o and keeps its memory.
+func (o *Output) Reset() {
+	o.Facts = o.Facts[:0]
+	clear(o.Deliveries) // drop consumer pointers
+	o.Deliveries = o.Deliveries[:0]
+	o.Dead = o.Dead[:0]
+	o.Released = o.Released[:0]
+	o.Unused = false
+}
+
+// FactKind says what a Fact records.
+type FactKind uint8
+
+const (
+	// Enqueued: Entry is in the queue under Seq.
+	Enqueued FactKind = iota + 1
+	// Delivered: Seq was handed out.
+	Delivered
+	// Returned: Seq is ready again; Count is how often it has come back.
+	Returned
+	// Settled: Seq is done (acked, dropped, expired, or moved).
+	Settled
+	// Purged: everything that was ready is done.
+	Purged
+)
+
+// Fact is something that happened to a persistent message of a durable queue,
+// in the past tense: what a log must hold so that replay rebuilds the queue.
+type Fact struct {
+	Kind  FactKind
+	Seq   Seq
+	Count uint32
+	Entry Entry
+}
+
+// Delivery is the effect of handing a message to a consumer.
+type Delivery struct {
+	Consumer *Consumer
+	Seq      Seq
+	Entry    Entry
+	// Done is set for consumers that do not acknowledge: the message has left
+	// the queue, and the host drops the body reference once it is copied out.
+	Done bool
+}
+
+// Reason is why a message was dead-lettered, in RabbitMQ's words (String).
+type Reason uint8
+
+const (
+	Rejected Reason = iota + 1
+	Expired
+	MaxLen
+	DeliveryLimit
+)
+
+// String is the value of the reason field of x-death.
+func (r Reason) String() string {
+	switch r {
+	case Rejected:
+		return "rejected"
+	case Expired:
+		return "expired"
+	case MaxLen:
+		return "maxlen"
+	case DeliveryLimit:
+		return "delivery_limit"
+	}
+	return "unknown"
+}
+
+// Dead is the effect of a message that must go to the queue's dead-letter
+// exchange. The message is in state moving until the host calls FinishMove.
+type Dead struct {
+	Seq    Seq
+	Entry  Entry
+	Reason Reason
+}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// alarm is up while message bodies use more memory than the limit. Connections
+// that publish are then not read (connection.blocked tells them why), so that
+// consumers, on connections of their own, can make room. It comes down at nine
+// tenths of the limit, so that it does not flicker.
+type alarm struct {
+	e       *Engine
+	limit   int64
+	clearAt int64
+	up      atomic.Bool
+	// sweepAbove is the memory in bodies at which to look for chunks that hold
+	// little; it follows what the last look left.
+	sweepAbove atomic.Int64
+
+	mu     sync.Mutex
+	down   sync.Cond
+	closed bool
+}
+
+func newAlarm(e *Engine, limit int64) *alarm {
+	a := &alarm{e: e, limit: limit, clearAt: limit / 10 * 9}
+	a.down.L = &a.mu
+	a.sweepAbove.Store(sweepFloorBytes)
+	return a
+}
+
+// check raises or clears the alarm. It is called at the end of every run.
+func (a *alarm) check() {
+	used := a.e.arena.Used()
+	if used > a.sweepAbove.Load() {
+		a.e.sweepIfSparse()
+	}
+	if a.limit <= 0 {
+		return
+	}
+	if !a.up.Load() {
+		if used > a.limit && a.up.CompareAndSwap(false, true) {
+			a.e.logger.Warn("memory alarm: publishers are blocked", "used_bytes", used, "limit_bytes", a.limit)
+			a.e.sweepIfSparse()
+		}
+		return
+	}
+	if used < a.clearAt && a.up.CompareAndSwap(true, false) {
+		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)
+		a.mu.Lock()
+		a.down.Broadcast()
+		a.mu.Unlock()
+		go debug.FreeOSMemory()
+	}
+}
+
+// await holds a connection's reader until the alarm is down or the connection's
+// output is closed.
+func (a *alarm) await(c *Conn) {
+	if !a.up.Load() {
+		return
+	}
+	if c.info.BlockedNotify {
+		c.Out.Send(0, &wire.ConnectionBlocked{Reason: "low on memory"})
+	}
+	a.mu.Lock()
+	for a.up.Load() && !a.closed && !c.Out.isClosed() {
+		a.down.Wait()
+	}
+	a.mu.Unlock()
+	if c.info.BlockedNotify {
+		c.Out.Send(0, &wire.ConnectionUnblocked{})
+	}
+}
+
+// wakeAll lets readers that wait look at their connections again.
+func (a *alarm) wakeAll() {
+	a.mu.Lock()
+	a.down.Broadcast()
+	a.mu.Unlock()
+}
+
+func (a *alarm) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.down.Broadcast()
+	a.mu.Unlock()
+}

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/session"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// Channel is one open channel. Its methods are called by the connection's
+// reader goroutine.
+type Channel struct {
+	conn   *Conn
+	target message.Target
+
+	// Under conn.Out.mu:
+	unacked   session.Unacked[out]
+	consumers map[string]*Consumer
+	closed    bool
+
+	// Prefetch. limit and held count the whole channel (qos global=true);
+	// nextLimit is what a new consumer gets (global=false).
+	nextLimit int32
+	limit     atomic.Int32
+	held      atomic.Int32
+	starved   atomic.Bool // some consumer was refused because of limit
+
+	gets map[*Queue]*source // deliveries by basic.get
+
+	confirmMu  sync.Mutex // guards confirms against the committer
+	confirms   session.Confirms
+	confirming bool
+	waiting    bool // on the engine's list; under confirmMu
+	nacks      []uint64
+	outcomes   []session.Outcome
+	inRun      bool // has publishes to confirm in the running run
+
+	tx           *tx
+	txCommitting bool
+	lastQueue    string // the last queue declared on this channel
+	reply        *replyConsumer
+}
+
+// out is one unacknowledged delivery.
+type out struct {
+	src *source
+	seq queue.Seq
+	tag uint64 // its delivery tag, for tx.rollback
+}
+
+// source is where deliveries of a channel come from: a consumer, or a queue
+// polled with basic.get. It gathers what a run settles.
+type source struct {
+	q       *Queue
+	c       *Consumer // nil for basic.get
+	settled []queue.Seq
+}
+
+// OpenChannel opens a channel that is not open.
+func (c *Conn) OpenChannel(id uint16) *Channel {
+	ch := &Channel{
+		conn:      c,
+		target:    message.Target{Channel: id, FrameMax: c.info.FrameMax},
+		consumers: make(map[string]*Consumer),
+	}
+	c.channels[id] = ch
+	return ch
+}
+
+// Close ends the channel: its consumers go, and what it has unacknowledged
+// returns to the queues.
+func (ch *Channel) Close() {
+	c := ch.conn
+	c.Flush()
+	delete(c.channels, ch.target.Channel)
+	o := c.Out
+	o.mu.Lock()
+	cons := make([]*Consumer, 0, len(ch.consumers))
+	for _, x := range ch.consumers {
+		cons = append(cons, x)
+	}
+	clear(ch.consumers)
+	o.mu.Unlock()
+	w := &c.w
+	w.begin(c.e.now())
+	// Consumers first: what returns must not come straight back to this channel.
+	for _, x := range cons {
+		x.leave(w)
+	}
+	o.mu.Lock()
+	ch.closed = true
+	back := ch.unacked.TakeAll(nil)
+	o.mu.Unlock()
+	if ch.tx != nil {
+		back = ch.tx.giveBack(back)
+	}
+	ch.settle(w, back, giveBack)
+	ch.dropReply()
+	for _, x := range cons {
+		x.checkUnused(w)
+	}
+	w.finish()
+	c.e.waitingMu.Lock()
+	delete(c.e.waiting, ch)
+	c.e.waitingMu.Unlock()
+}
+
+// SelectConfirm turns on publisher confirms (confirm.select).
+func (ch *Channel) SelectConfirm() *wire.Error {
+	if ch.tx != nil {
+		return wire.ChannelError(wire.PreconditionFailed, "cannot switch from tx to confirm mode")
+	}
+	ch.confirming = true
+	return nil
+}
+
+// Qos sets the prefetch limit: of the whole channel if global, else of the
+// consumers that come after (RabbitMQ documentation, "Consumer Prefetch").
+func (ch *Channel) Qos(prefetch uint16, global bool) {
+	if !global {
+		ch.nextLimit = int32(prefetch)
+		return
+	}
+	ch.limit.Store(int32(prefetch))
+	w := &ch.conn.w
+	w.begin(ch.conn.e.now())
+	ch.feedStarved(w)
+	w.finish()
+}
+
+// feedStarved lets consumers that the channel's own limit held back have
+// another look, after that limit or what counts against it has changed.
+func (ch *Channel) feedStarved(w *worker) {
+	if !ch.starved.Swap(false) {
+		return
+	}
+	o := ch.conn.Out
+	o.mu.Lock()
+	cons := make([]*Consumer, 0, len(ch.consumers))
+	for _, c := range ch.consumers {
+		cons = append(cons, c)
+	}
+	o.mu.Unlock()
+	slices.SortFunc(cons, func(a, b *Consumer) int { return int(a.number) - int(b.number) })
+	for _, c := range cons {
+		c.resume(w)
+	}
+}
+
+// closeRun registers the position that the run's publishes wait for, and
+// confirms at once what is durable already.
+func (ch *Channel) closeRun(pos session.Position) {
+	e := ch.conn.e
+	ch.inRun = false
+	slices.Sort(ch.nacks)
+	ch.confirmMu.Lock()
+	ch.confirms.Wait(pos, ch.nacks)
+	ch.confirmMu.Unlock()
+	ch.nacks = ch.nacks[:0]
+	if pos > e.log.Durable() {
+		e.awaitDurable(ch)
+	}
+	// Registered first, looked at second: a sync that ended in between has
+	// either seen the registration or is seen here.
+	ch.releaseConfirms(e.log.Durable())
+}
+
+func (ch *Channel) releaseConfirms(durable session.Position) {
+	ch.confirmMu.Lock()
+	defer ch.confirmMu.Unlock()
+	ch.outcomes = ch.confirms.Release(ch.outcomes[:0], durable)
+	if len(ch.outcomes) == 0 {
+		return
+	}
+	o := ch.conn.Out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || ch.closed {
+		return
+	}
+	before := len(o.buf)
+	for _, x := range ch.outcomes {
+		o.buf = appendOutcome(o.buf, ch.target.Channel, x)
+	}
+	o.held.Add(int64(len(o.buf) - before))
+	o.wake()
+}
+
+// appendOutcome appends basic.ack or basic.nack without going through an
+// interface, because every publish ends in one.
+func appendOutcome(b []byte, channel uint16, x session.Outcome) []byte {
+	id := wire.IDBasicAck
+	if x.Nack {
+		id = wire.IDBasicNack
+	}
+	var bits byte
+	if x.Multiple {
+		bits = 1
+	}
+	s := x.Seq
+	return append(b, wire.FrameMethod, byte(channel>>8), byte(channel), 0, 0, 0, 13,
+		byte(id>>24), byte(id>>16), byte(id>>8), byte(id),
+		byte(s>>56), byte(s>>48), byte(s>>40), byte(s>>32), byte(s>>24), byte(s>>16), byte(s>>8), byte(s),
+		bits, wire.FrameEnd)
+}

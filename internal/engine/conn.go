@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// ConnInfo is what the engine has to know about a connection.
+type ConnInfo struct {
+	User     string
+	FrameMax uint32 // negotiated, 0 for no limit
+	// CancelNotify: the client understands basic.cancel from the server.
+	CancelNotify bool
+	// BlockedNotify: the client understands connection.blocked.
+	BlockedNotify bool
+}
+
+// Conn is one client connection inside the engine. Its methods are called by
+// the connection's reader goroutine only, but for Refill, which the writer
+// calls.
+type Conn struct {
+	ID   uint64
+	Out  *Outbox
+	e    *Engine
+	vh   *VHost
+	info ConnInfo
+
+	channels map[uint16]*Channel
+	routes   map[string]*route
+	run      run
+	w        worker // the reader's
+	refillW  worker // the writer's
+	refill   []*Consumer
+	taken    []out      // scratch of Channel.take
+	hungry   []*Channel // channels whose own prefetch limit has room again
+	// publishedInAlarm: published while an alarm was up. Only then is the
+	// connection blocked (RabbitMQ documentation, "Blocked Connections").
+	publishedInAlarm bool
+}
+
+// Open adds a connection to a virtual host.
+func (e *Engine) Open(vhost string, info ConnInfo) (*Conn, *wire.Error) {
+	vh := e.vhost(vhost)
+	if vh == nil {
+		return nil, ErrNoVHost(vhost)
+	}
+	c := &Conn{
+		ID: e.lastConnID.Add(1), Out: newOutbox(), e: e, vh: vh, info: info,
+		channels: make(map[uint16]*Channel), routes: make(map[string]*route),
+		w: newWorker(e), refillW: newWorker(e),
+		run: run{number: 1}, // a route that was never gathered has 0
+	}
+	e.mu.Lock()
+	e.conns[c] = struct{}{}
+	e.mu.Unlock()
+	return c, nil
+}
+
+// Close returns what the connection's channels hold, deletes its exclusive
+// queues and ends its output. A second call does nothing.
+func (c *Conn) Close() {
+	c.e.mu.Lock()
+	_, open := c.e.conns[c]
+	delete(c.e.conns, c)
+	c.e.mu.Unlock()
+	if !open {
+		return
+	}
+	c.CloseChannels()
+	c.Out.Close()
+}
+
+// CloseChannels ends all channels and deletes exclusive queues: what has to be
+// done before connection.close-ok.
+func (c *Conn) CloseChannels() {
+	c.Flush()
+	for _, ch := range c.channels {
+		ch.Close()
+	}
+	c.deleteExclusive()
+}
+
+func (c *Conn) deleteExclusive() {
+	vh := c.vh
+	vh.mu.Lock()
+	defs := vh.top.OwnedQueues(c.ID)
+	qs := make([]*Queue, 0, len(defs))
+	for _, d := range defs {
+		qs = append(qs, d.Runtime.(*Queue))
+	}
+	vh.mu.Unlock()
+	for _, q := range qs {
+		c.e.deleteQueue(&c.w, q)
+	}
+	c.w.finish()
+}
+
+// Channel returns the open channel with that number, nil if there is none.
+func (c *Conn) Channel(id uint16) *Channel { return c.channels[id] }
+
+// ChannelCount is the number of open channels.
+func (c *Conn) ChannelCount() int { return len(c.channels) }
+
+// Refill gives consumers that waited for output room what their queues hold.
+// Called by the writer goroutine after Outbox.Done reported true.
+func (c *Conn) Refill() {
+	w := &c.refillW
+	w.begin(c.e.now())
+	c.refill = c.Out.takeStalled(c.refill[:0])
+	for _, cons := range c.refill {
+		cons.resume(w)
+	}
+	clear(c.refill)
+	w.finish()
+}
+
+// AwaitUnblocked holds the reader of a connection that has published while an
+// alarm is up: its socket is not read. It tells the client so, before and after.
+// It returns at once for any other connection.
+func (c *Conn) AwaitUnblocked() {
+	if c.publishedInAlarm {
+		c.publishedInAlarm = false
+		c.e.alarm.await(c)
+	}
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// deadItem is a message on its way to a dead-letter exchange. It holds a
+// reference to its record until it has been moved.
+type deadItem struct {
+	queue.Dead
+	q       *Queue
+	refused bool // never entered q: a full queue with x-overflow reject-publish-dlx
+}
+
+// moveDead publishes a dead letter to its exchange and ends it in its source.
+// A missing exchange, or one that routes nowhere, drops it (at-most-once, as
+// RabbitMQ's default strategy). Called without locks.
+//
+// Source and targets are locked together, so that the message is at no moment
+// in neither, and a consumer of the target finds the source settled.
+func (w *worker) moveDead(d *deadItem) {
+	q := d.q
+	targets, it := w.bury(d)
+	w.locked = append(append(w.locked[:0], targets...), q)
+	sortQueues(w.locked)
+	w.locked = dedupe(w.locked)
+	lockAll(w.locked)
+	for _, t := range targets {
+		if t.dead {
+			w.rel.Drop(it.ref)
+			continue
+		}
+		w.offer(t, it)
+		w.carry(t)
+	}
+	if d.refused {
+		w.rel.Drop(store.Ref(d.Entry.Ref))
+	} else if !q.dead {
+		q.m.FinishMove(d.Seq, &w.out)
+		w.carry(q)
+	}
+	unlockAll(w.locked)
+}
+
+// dedupe drops repetitions from a sorted list.
+func dedupe(qs []*Queue) []*Queue {
+	n := 0
+	for i, q := range qs {
+		if i == 0 || q != qs[n-1] {
+			qs[n] = q
+			n++
+		}
+	}
+	clear(qs[n:])
+	return qs[:n]
+}
+
+// bury rewrites the record and routes it: x-death, the cycle rule.
+func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
+	q := d.q
+	cfg := &q.def.Config
+	// The source may be deleted while the dead letter is on its way, and with it
+	// the reference that keeps the record.
+	q.mu.Lock()
+	if q.dead && !d.refused {
+		q.mu.Unlock()
+		return nil, nil
+	}
+	rec := append(message.Record(nil), w.e.arena.Record(store.Ref(d.Entry.Ref))...)
+	q.mu.Unlock()
+
+	dead, err := rec.Bury(nil, message.Burial{
+		Queue: q.def.Name, Reason: d.Reason.String(),
+		TimeSeconds: uint64(w.e.clock.Now().Unix()),
+		DLX:         cfg.DLX, Key: cfg.DLRoutingKey, HasKey: cfg.HasDLRoutingKey,
+		Known: d.Entry.Flags&flagDead != 0,
+	})
+	if err != nil {
+		w.e.logger.Error("dead letter dropped: its properties cannot be read", "queue", q.def.Name, "error", err)
+		return nil, nil
+	}
+	targets := w.routeDead(q, &dead, cfg.DLX)
+	if len(targets) == 0 {
+		return nil, nil
+	}
+	it := &item{
+		rec: dead.Record, bodyBytes: d.Entry.BodyBytes, ttlMillis: -1,
+		flags: d.Entry.Flags&queue.Persistent | flagDead,
+	}
+	if props, err := wire.ScanProps(dead.Record.Props()); err == nil {
+		it.priority, _ = props.Priority()
+	}
+	span := w.e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, len(targets))
+	it.ref = span.Put(it.rec)
+	return targets, it
+}
+
+// routeDead finds the queues a dead letter goes to.
+func (w *worker) routeDead(q *Queue, dead *message.Dead, dlx string) []*Queue {
+	props, err := wire.ScanProps(dead.Record.Props())
+	if err != nil {
+		return nil
+	}
+	headers, _ := props.Headers()
+	vh := q.vh
+	vh.mu.RLock()
+	var defs []*topology.Queue
+	defs, werr := vh.top.Route(dlx, dead.Keys, headers, &w.route)
+	var targets []*Queue
+	if werr == nil {
+		for _, t := range defs {
+			if !dead.Cycle(t.Name) {
+				targets = append(targets, t.Runtime.(*Queue))
+			}
+		}
+	}
+	vh.mu.RUnlock()
+	sortQueues(targets)
+	return targets
+}

@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// findQueue returns the queue a method names, the channel's last declared one
+// for the empty name, if this connection may use it.
+func (ch *Channel) findQueue(name string) (*Queue, *wire.Error) {
+	name, err := ch.queueName(name)
+	if err != nil {
+		return nil, err
+	}
+	vh := ch.conn.vh
+	vh.mu.RLock()
+	defer vh.mu.RUnlock()
+	def, err := vh.top.FindQueue(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := vh.top.CheckAccess(def, ch.conn.ID); err != nil {
+		return nil, err
+	}
+	return def.Runtime.(*Queue), nil
+}
+
+func (ch *Channel) queueName(name string) (string, *wire.Error) {
+	if name != "" {
+		return name, nil
+	}
+	if ch.lastQueue == "" {
+		return "", wire.ChannelError(wire.NotFound, "no previously declared queue")
+	}
+	return ch.lastQueue, nil
+}
+
+// Declared is the answer to queue.declare.
+type Declared struct {
+	Name                string
+	Messages, Consumers uint32
+}
+
+// DeclareQueue declares a queue or looks for it (queue.declare).
+func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
+	c := ch.conn
+	if strings.HasPrefix(m.Queue, directReplyTo+".") {
+		return c.probeReply(m.Queue)
+	}
+	name := m.Queue
+	if m.Passive {
+		var err *wire.Error
+		if name, err = ch.queueName(name); err != nil {
+			return Declared{}, err
+		}
+	}
+	vh := c.vh
+	vh.mu.Lock()
+	def, created, err := vh.top.DeclareQueue(topology.DeclareQueue{
+		Name: name, Passive: m.Passive, Durable: m.Durable, Exclusive: m.Exclusive,
+		AutoDelete: m.AutoDelete, Args: m.Arguments,
+		Owner: c.ID, ID: c.e.lastQueueID.Add(1), GeneratedName: ServerName("amq.gen-"),
+	})
+	if err != nil {
+		vh.mu.Unlock()
+		return Declared{}, err
+	}
+	now := c.e.now()
+	if created {
+		def.Runtime = c.e.newQueue(vh, def, now)
+		vh.changed()
+	}
+	q := def.Runtime.(*Queue)
+	vh.mu.Unlock()
+	ch.lastQueue = def.Name
+	if !created {
+		q.mu.Lock()
+		q.m.Touch(now)
+		q.mu.Unlock()
+	}
+	d := Declared{Name: def.Name}
+	d.Messages, d.Consumers = q.counts()
+	return d, nil
+}
+
+// DeleteQueue deletes a queue and returns how many ready messages it held. A
+// queue that is not there is no error.
+func (ch *Channel) DeleteQueue(m *wire.QueueDelete) (uint32, *wire.Error) {
+	name, err := ch.queueName(m.Queue)
+	if err != nil {
+		return 0, err
+	}
+	c := ch.conn
+	vh := c.vh
+	w := &c.w
+	w.begin(c.e.now())
+	vh.mu.Lock()
+	def, _ := vh.top.FindQueue(name)
+	if def == nil {
+		vh.mu.Unlock()
+		return 0, nil
+	}
+	q := def.Runtime.(*Queue)
+	q.mu.Lock()
+	err = vh.top.CheckDelete(def, c.ID, m.IfUnused, m.IfEmpty, q.m.ConsumerCount(), q.m.ReadyCount())
+	var ready int
+	var gone []*queue.Consumer
+	if err == nil {
+		ready, gone = c.e.buryQueue(w, vh, q)
+	}
+	q.mu.Unlock()
+	vh.mu.Unlock()
+	cancelConsumers(gone)
+	w.finish()
+	return uint32(ready), err
+}
+
+// deleteQueue deletes a queue whatever its state. The caller finishes w.
+func (e *Engine) deleteQueue(w *worker, q *Queue) {
+	vh := q.vh
+	vh.mu.Lock()
+	q.mu.Lock()
+	var gone []*queue.Consumer
+	if !q.dead {
+		_, gone = e.buryQueue(w, vh, q)
+	}
+	q.mu.Unlock()
+	vh.mu.Unlock()
+	cancelConsumers(gone)
+}
+
+// Purge drops a queue's ready messages and returns how many there were.
+func (ch *Channel) Purge(name string) (uint32, *wire.Error) {
+	q, err := ch.findQueue(name)
+	if err != nil {
+		return 0, err
+	}
+	w := &ch.conn.w
+	w.begin(ch.conn.e.now())
+	q.mu.Lock()
+	n := q.m.Purge(&w.out)
+	w.carry(q)
+	q.mu.Unlock()
+	w.finish()
+	return uint32(n), nil
+}
+
+// topologyChange runs f under the topology's lock.
+func (ch *Channel) topologyChange(f func(t *topology.VHost) *wire.Error) *wire.Error {
+	vh := ch.conn.vh
+	vh.mu.Lock()
+	defer vh.mu.Unlock()
+	defer vh.changed()
+	return f(vh.top)
+}
+
+// DeclareExchange is exchange.declare.
+func (ch *Channel) DeclareExchange(m *wire.ExchangeDeclare) *wire.Error {
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, _, err := t.DeclareExchange(topology.DeclareExchange{
+			Name: m.Exchange, Type: m.Type, Passive: m.Passive, Durable: m.Durable,
+			AutoDelete: m.AutoDelete, Internal: m.Internal, Args: m.Arguments,
+		})
+		return err
+	})
+}
+
+// DeleteExchange is exchange.delete.
+func (ch *Channel) DeleteExchange(m *wire.ExchangeDelete) *wire.Error {
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, err := t.DeleteExchange(m.Exchange, m.IfUnused)
+		return err
+	})
+}
+
+// BindExchange is exchange.bind.
+func (ch *Channel) BindExchange(m *wire.ExchangeBind) *wire.Error {
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, err := t.BindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
+		return err
+	})
+}
+
+// UnbindExchange is exchange.unbind.
+func (ch *Channel) UnbindExchange(m *wire.ExchangeUnbind) *wire.Error {
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, _, err := t.UnbindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
+		return err
+	})
+}
+
+// bindingNames resolves the empty queue name to the last declared queue. With
+// both names empty the queue's name is the routing key too (specification,
+// queue.bind).
+func (ch *Channel) bindingNames(name, key string) (string, string, *wire.Error) {
+	if name != "" {
+		return name, key, nil
+	}
+	name, err := ch.queueName(name)
+	if key == "" {
+		key = name
+	}
+	return name, key, err
+}
+
+// BindQueue is queue.bind.
+func (ch *Channel) BindQueue(m *wire.QueueBind) *wire.Error {
+	name, key, err := ch.bindingNames(m.Queue, m.RoutingKey)
+	if err != nil {
+		return err
+	}
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, err := t.BindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
+		return err
+	})
+}
+
+// UnbindQueue is queue.unbind.
+func (ch *Channel) UnbindQueue(m *wire.QueueUnbind) *wire.Error {
+	name, key, err := ch.bindingNames(m.Queue, m.RoutingKey)
+	if err != nil {
+		return err
+	}
+	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
+		_, _, err := t.UnbindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
+		return err
+	})
+}

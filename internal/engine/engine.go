@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/base64"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/session"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// Config is what an engine needs to know.
+type Config struct {
+	VHosts []string
+	// MemoryLimitBytes is where the memory alarm rises; 0 means none.
+	MemoryLimitBytes int64
+	Clock            Clock        // nil: SystemClock
+	Logger           *slog.Logger // nil: discarded
+}
+
+// Engine is a broker without its sockets. Two engines share nothing.
+type Engine struct {
+	clock   Clock
+	logger  *slog.Logger
+	arena   *store.Arena
+	log     *store.MemoryLog
+	timers  *timers
+	alarm   *alarm
+	replies replies
+
+	mu     sync.RWMutex
+	vhosts map[string]*VHost
+	conns  map[*Conn]struct{}
+
+	lastQueueID atomic.Uint64
+	lastConnID  atomic.Uint64
+	waitingMu   sync.Mutex
+	waiting     map[*Channel]struct{} // channels with confirms that await a position
+	sweeping    atomic.Bool
+}
+
+// VHost is one virtual host: its topology behind a lock. Queue machines have
+// locks of their own and are reached through topology.Queue.Runtime.
+type VHost struct {
+	name  string
+	mu    sync.RWMutex
+	top   *topology.VHost
+	epoch atomic.Uint64 // top.Epoch, readable without the lock
+}
+
+// New starts an engine. Close ends it.
+func New(c Config) *Engine {
+	e := &Engine{
+		clock: c.Clock, logger: c.Logger,
+		arena: store.NewArena(), log: store.NewMemoryLog(),
+		vhosts:  make(map[string]*VHost),
+		conns:   make(map[*Conn]struct{}),
+		waiting: make(map[*Channel]struct{}),
+	}
+	if e.clock == nil {
+		e.clock = SystemClock{}
+	}
+	if e.logger == nil {
+		e.logger = slog.New(slog.DiscardHandler)
+	}
+	e.timers = newTimers(e)
+	e.alarm = newAlarm(e, c.MemoryLimitBytes)
+	e.replies.byToken = make(map[string]*Channel)
+	e.log.OnDurable(e.releaseConfirms)
+	for _, name := range c.VHosts {
+		e.vhosts[name] = &VHost{name: name, top: topology.NewVHost(name)}
+		e.vhosts[name].epoch.Store(e.vhosts[name].top.Epoch())
+	}
+	return e
+}
+
+// Close stops the timers. Connections are closed by their owners before.
+func (e *Engine) Close() {
+	e.timers.close()
+	e.alarm.close()
+}
+
+// HoldConfirms keeps every confirm back until ReleaseConfirms, as a disk that
+// does not answer would.
+func (e *Engine) HoldConfirms() { e.log.Hold() }
+
+// ReleaseConfirms ends HoldConfirms.
+func (e *Engine) ReleaseConfirms() { e.log.Release() }
+
+func (e *Engine) now() queue.Time { return queue.Time(e.clock.Now().UnixNano()) }
+
+// vhost returns the virtual host of that name, nil if there is none.
+func (e *Engine) vhost(name string) *VHost {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.vhosts[name]
+}
+
+// HasVHost tells whether there is a virtual host of that name.
+func (e *Engine) HasVHost(name string) bool { return e.vhost(name) != nil }
+
+// changed publishes the epoch after a change of the topology. Called with vh.mu
+// held for writing.
+func (vh *VHost) changed() { vh.epoch.Store(vh.top.Epoch()) }
+
+// releaseConfirms sends what may be confirmed now that durable is on disk.
+func (e *Engine) releaseConfirms(durable session.Position) {
+	e.waitingMu.Lock()
+	chs := make([]*Channel, 0, len(e.waiting))
+	for ch := range e.waiting {
+		chs = append(chs, ch)
+	}
+	clear(e.waiting)
+	e.waitingMu.Unlock()
+	for _, ch := range chs {
+		ch.releaseConfirms(durable)
+	}
+}
+
+// awaitDurable puts a channel on the list for releaseConfirms.
+func (e *Engine) awaitDurable(ch *Channel) {
+	e.waitingMu.Lock()
+	e.waiting[ch] = struct{}{}
+	e.waitingMu.Unlock()
+}
+
+// deleteUnused deletes a queue whose last consumer left, or that expired,
+// unless it is in use again.
+func (e *Engine) deleteUnused(w *worker, q *Queue, idle bool) {
+	vh := q.vh
+	vh.mu.Lock()
+	q.mu.Lock()
+	inUse := q.dead || q.m.ConsumerCount() > 0 || idle && !q.m.Idle(w.now)
+	if inUse {
+		q.rearm(e)
+		q.mu.Unlock()
+		vh.mu.Unlock()
+		return
+	}
+	e.buryQueue(w, vh, q)
+	q.mu.Unlock()
+	vh.mu.Unlock()
+}
+
+// buryQueue deletes a queue from the topology and releases what it holds.
+// Called with vh.mu and q.mu held. It returns the number of ready messages and
+// the consumers that were on it.
+func (e *Engine) buryQueue(w *worker, vh *VHost, q *Queue) (ready int, gone []*queue.Consumer) {
+	vh.top.DeleteQueue(q.def.Name)
+	vh.changed()
+	q.dead = true
+	gone = append(gone, q.m.Consumers()...)
+	ready = q.m.Close(&w.out)
+	w.carry(q)
+	return ready, gone
+}
+
+// ServerName makes a name for what a client did not name: prefix and 22 random
+// characters, as RabbitMQ's amq.gen- and amq.ctag- names.
+func ServerName(prefix string) string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// sortQueues puts queues in the order in which they are locked. Routing gives
+// each queue once.
+func sortQueues(qs []*Queue) {
+	slices.SortFunc(qs, func(a, b *Queue) int { return cmp.Compare(a.id, b.id) })
+}
+
+// lockAll locks queues that sortQueues has sorted.
+func lockAll(qs []*Queue) {
+	for _, q := range qs {
+		q.mu.Lock()
+	}
+}
+
+func unlockAll(qs []*Queue) {
+	for _, q := range qs {
+		q.mu.Unlock()
+	}
+}
+
+// ErrNoVHost is the error for a virtual host that is not there.
+func ErrNoVHost(name string) *wire.Error {
+	return wire.ConnectionError(wire.NotAllowed, "vhost %s not found", name)
+}

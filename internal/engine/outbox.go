@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+const (
+	// outputBudgetBytes is how much may be gathered for one connection before
+	// its consumers get nothing more; the rest waits in the queues. Replies,
+	// confirms and returns are not counted against it.
+	outputBudgetBytes = 256 << 10
+	// OutputHardCapBytes is where a connection's reader stops reading until its
+	// own output has drained: a client that asks and never listens must not
+	// fill our memory.
+	OutputHardCapBytes = 4 << 20
+	// deliverOverheadBytes is what a delivery is reckoned to need besides the
+	// body when budget is reserved for it; the true size corrects it.
+	deliverOverheadBytes = 128
+	// keptBufferBytes bounds the buffers that an outbox keeps.
+	keptBufferBytes = 2 * outputBudgetBytes
+)
+
+// Outbox gathers what a connection has to send. Its lock also guards the
+// delivery tags, unacknowledged lists and consumer maps of the connection's
+// channels.
+type Outbox struct {
+	mu       sync.Mutex
+	arrived  sync.Cond // there is something to write, or closed
+	drained  sync.Cond // a write has finished, or closed
+	buf      []byte
+	spare    []byte
+	closed   bool
+	waiting  bool // the writer waits on arrived
+	stalled  []*Consumer
+	writing  int
+	held     atomic.Int64 // bytes reserved, gathered or being written
+	finished bool         // close once everything gathered has been written
+}
+
+func newOutbox() *Outbox {
+	o := &Outbox{}
+	o.arrived.L = &o.mu
+	o.drained.L = &o.mu
+	return o
+}
+
+// Next waits for output and returns all that has gathered. ok is false once the
+// outbox is closed, or finished and empty. The caller writes the bytes and then
+// calls Done.
+func (o *Outbox) Next() (b []byte, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.buf) == 0 && !o.closed && !o.finished {
+		o.waiting = true
+		o.arrived.Wait()
+	}
+	o.waiting = false
+	if o.closed || len(o.buf) == 0 {
+		return nil, false
+	}
+	b = o.buf
+	o.buf, o.spare = o.spare[:0], nil
+	o.writing = len(b)
+	return b, true
+}
+
+// Done tells that the bytes of the last Next are written. It reports whether
+// consumers wait for the room (the caller then calls Conn.Refill).
+func (o *Outbox) Done(b []byte) (refill bool) {
+	o.held.Add(-int64(len(b)))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writing = 0
+	if cap(b) <= keptBufferBytes {
+		o.spare = b[:0]
+	}
+	o.drained.Broadcast()
+	return len(o.stalled) > 0
+}
+
+// Send appends a method frame.
+func (o *Outbox) Send(channel uint16, m wire.Method) {
+	o.mu.Lock()
+	o.sendLocked(channel, m)
+	o.mu.Unlock()
+}
+
+func (o *Outbox) sendLocked(channel uint16, m wire.Method) {
+	if o.closed {
+		return
+	}
+	n := len(o.buf)
+	o.buf = wire.AppendMethodFrame(o.buf, channel, m)
+	o.held.Add(int64(len(o.buf) - n))
+	o.wake()
+}
+
+// SendRaw appends bytes that are whole frames.
+func (o *Outbox) SendRaw(b []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.buf = append(o.buf, b...)
+	o.held.Add(int64(len(b)))
+	o.wake()
+}
+
+// wake tells the writer; called with the lock held.
+func (o *Outbox) wake() {
+	if o.waiting {
+		o.waiting = false
+		o.arrived.Signal()
+	}
+}
+
+// WaitRoom blocks the connection's reader while too much waits to be written.
+func (o *Outbox) WaitRoom() {
+	if o.held.Load() < OutputHardCapBytes {
+		return
+	}
+	o.mu.Lock()
+	for !o.closed && len(o.buf)+o.writing >= OutputHardCapBytes {
+		o.drained.Wait()
+	}
+	o.mu.Unlock()
+}
+
+// Finish lets the writer end once what has gathered is written.
+func (o *Outbox) Finish() {
+	o.mu.Lock()
+	o.finished = true
+	o.arrived.Broadcast()
+	o.mu.Unlock()
+}
+
+// Close drops what has gathered and ends the writer at once.
+func (o *Outbox) Close() {
+	o.mu.Lock()
+	o.closed = true
+	o.buf, o.spare, o.stalled = nil, nil, nil
+	o.arrived.Broadcast()
+	o.drained.Broadcast()
+	o.mu.Unlock()
+}
+
+// stall is asked when the budget looks used up: it looks again under the lock,
+// and if it is so, remembers the consumer for the next Done.
+func (o *Outbox) stall(c *Consumer) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held.Load() < outputBudgetBytes {
+		return false
+	}
+	if !c.stalled {
+		c.stalled = true
+		o.stalled = append(o.stalled, c)
+	}
+	return true
+}
+
+// takeStalled returns the consumers that wait for room.
+func (o *Outbox) takeStalled(dst []*Consumer) []*Consumer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	dst = append(dst, o.stalled...)
+	for _, c := range o.stalled {
+		c.stalled = false
+	}
+	clear(o.stalled)
+	o.stalled = o.stalled[:0]
+	return dst
+}
+
+func (o *Outbox) isClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}

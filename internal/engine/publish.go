@@ -1,0 +1,417 @@
+package engine
+
+import (
+	"strconv"
+
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// run is what a connection's reader has gathered and not yet applied: publishes
+// grouped by route, and settled deliveries grouped by where they came from.
+type run struct {
+	number   uint64 // of the running run; a route's group counts only if its run is this
+	groups   []group
+	settling []*source
+	channels []*Channel // with publishes to confirm
+}
+
+// group is the publishes of one run with the same destinations.
+type group struct {
+	queues []*Queue
+	items  []item
+	bytes  int // of the records
+}
+
+// item is one publish on its way into its queues. The record may point into the
+// read buffer: it is copied at the flush.
+type item struct {
+	rec       message.Record
+	ref       store.Ref
+	ch        *Channel
+	seq       uint64 // publish number to confirm, 0 for none
+	ttlMillis int64
+	bodyBytes uint32
+	flags     queue.Flags
+	priority  uint8
+	mandatory bool
+	nacked    bool
+}
+
+// route is a cached routing result of one connection.
+type route struct {
+	epoch   uint64
+	queues  []*Queue // ascending id
+	headers bool     // depends on the message's headers
+	err     *wire.Error
+	reply   *replyTarget
+	run     uint64 // the run that group belongs to
+	group   int
+}
+
+// maxRoutes bounds a connection's route cache; beyond it the cache starts anew.
+const maxRoutes = 4096
+
+// Publish takes one message. It is applied at the next Flush, which has to come
+// before rec's memory is reused. props must be rec's own, already scanned.
+func (ch *Channel) Publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
+	if ch.tx != nil {
+		return ch.tx.publish(ch, rec, props, mandatory)
+	}
+	return ch.publish(rec, props, mandatory)
+}
+
+func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
+	c := ch.conn
+	r := c.cachedRoute(rec)
+	it := item{rec: rec, ch: ch, ttlMillis: -1, bodyBytes: uint32(rec.BodyBytes()), mandatory: mandatory}
+	if props.DeliveryMode() == 2 {
+		it.flags = queue.Persistent
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if props.Flags()&^(wire.FlagDeliveryMode|wire.FlagContentType) != 0 || r.headers {
+		var err *wire.Error
+		if r, err = ch.examine(&it, r, props); err != nil {
+			return err
+		}
+	}
+	if r.reply != nil {
+		return ch.publishReply(r.reply, &it)
+	}
+	if ch.confirming {
+		it.seq = ch.confirms.Next()
+		if !ch.inRun {
+			ch.inRun = true
+			c.run.channels = append(c.run.channels, ch)
+		}
+	}
+	if len(r.queues) == 0 {
+		if mandatory {
+			ch.returnMessage(rec)
+		}
+		return nil
+	}
+	c.gather(r, it)
+	return nil
+}
+
+// cachedRoute is the routing result for the record's exchange and key, without
+// regard to its headers.
+func (c *Conn) cachedRoute(rec message.Record) *route {
+	key := rec.Route()
+	r := c.routes[string(key)]
+	if r != nil && r.epoch == c.vh.epoch.Load() {
+		return r
+	}
+	if len(c.routes) >= maxRoutes {
+		c.Flush()
+		clear(c.routes)
+	}
+	r = c.resolve(&c.w, string(rec.Exchange()), []string{string(rec.Key())}, nil)
+	c.routes[string(key)] = r
+	return r
+}
+
+// resolve routes under the topology's lock.
+func (c *Conn) resolve(w *worker, exchange string, keys []string, headers []byte) *route {
+	vh := c.vh
+	if exchange == "" {
+		if t := c.e.replies.target(keys[0]); t != nil {
+			return &route{epoch: vh.epoch.Load(), reply: t, headers: true}
+		}
+	}
+	vh.mu.RLock()
+	defer vh.mu.RUnlock()
+	r := &route{epoch: vh.top.Epoch()}
+	if _, r.err = vh.top.CheckPublish(exchange); r.err != nil {
+		return r
+	}
+	var defs []*topology.Queue
+	defs, r.err = vh.top.Route(exchange, keys, headers, &w.route)
+	r.headers = w.route.UsedHeaders
+	for _, d := range defs {
+		r.queues = append(r.queues, d.Runtime.(*Queue))
+	}
+	sortQueues(r.queues)
+	return r
+}
+
+// examine looks at the properties that change what happens to a message. It may
+// return another route: one for the message's headers.
+func (ch *Channel) examine(it *item, r *route, props *wire.PropsView) (*route, *wire.Error) {
+	if user, ok := props.UserID(); ok && string(user) != ch.conn.info.User {
+		return nil, wire.ChannelError(wire.PreconditionFailed,
+			"user_id property set to '%s' but authenticated user was '%s'", user, ch.conn.info.User)
+	}
+	if text, ok := props.Expiration(); ok {
+		ttl, err := parseExpiration(text)
+		if err != nil {
+			return nil, err
+		}
+		it.ttlMillis = ttl
+	}
+	if p, ok := props.Priority(); ok {
+		it.priority = p
+	}
+	if to, ok := props.ReplyTo(); ok && string(to) == directReplyTo {
+		if err := ch.rewriteReplyTo(it); err != nil {
+			return nil, err
+		}
+	}
+	headers, ok := props.Headers()
+	if !ok {
+		return r, nil // r was resolved without headers
+	}
+	keys, hasBCC, err := message.ExtraKeys(nil, headers)
+	if err != nil {
+		return nil, err
+	}
+	if hasBCC {
+		it.flags |= flagBCC
+	}
+	if len(keys) == 0 && !r.headers || r.reply != nil {
+		return r, nil
+	}
+	keys = append([]string{string(it.rec.Key())}, keys...)
+	r = ch.conn.resolve(&ch.conn.w, string(it.rec.Exchange()), keys, headers)
+	return r, r.err
+}
+
+// maxTTLMillis is ten years, RabbitMQ's bound.
+const maxTTLMillis = 315360000000
+
+// parseExpiration reads the expiration property: a decimal number of
+// milliseconds, refused in RabbitMQ's words.
+func parseExpiration(text []byte) (int64, *wire.Error) {
+	s := string(text)
+	end := 0
+	if end < len(s) && (s[0] == '-' || s[0] == '+') {
+		end++
+	}
+	digits := end
+	for end < len(s) && s[end] >= '0' && s[end] <= '9' {
+		end++
+	}
+	bad := func(why string) *wire.Error {
+		return wire.ChannelError(wire.PreconditionFailed, "invalid expiration '%s': %s", s, why)
+	}
+	if end == digits {
+		return 0, bad("no_integer")
+	}
+	if end < len(s) {
+		return 0, bad("{leftover_string,\"" + s[end:] + "\"}")
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err == nil && n < 0:
+		return 0, bad("{value_negative," + s + "}")
+	case err != nil || n > maxTTLMillis:
+		return 0, bad("{value_too_big," + s + "}")
+	}
+	return n, nil
+}
+
+// gather puts an item into the group of its route. Two groups that share a
+// queue must not stand side by side, or the order within that queue would
+// break: a route with several queues flushes what is there first, unless it is
+// the only one.
+func (c *Conn) gather(r *route, it item) {
+	run := &c.run
+	if r.run != run.number || r.group >= len(run.groups) {
+		if len(run.groups) > 0 && (len(r.queues) > 1 || len(run.groups[0].queues) > 1) {
+			c.flushPublishes()
+		}
+		if len(run.groups) > 0 {
+			for i := range run.groups { // another route to the same queue
+				if run.groups[i].queues[0] == r.queues[0] {
+					r.run, r.group = run.number, i
+					c.addTo(i, it)
+					return
+				}
+			}
+		}
+		n := len(run.groups)
+		if n < cap(run.groups) {
+			run.groups = run.groups[:n+1]
+		} else {
+			run.groups = append(run.groups, group{})
+		}
+		g := &run.groups[n]
+		g.queues, g.items, g.bytes = r.queues, g.items[:0], 0
+		r.run, r.group = run.number, n
+	}
+	c.addTo(r.group, it)
+}
+
+func (c *Conn) addTo(i int, it item) {
+	g := &c.run.groups[i]
+	g.items = append(g.items, it)
+	g.bytes += len(it.rec)
+}
+
+// Flush applies everything gathered. The reader calls it at the end of each
+// read, and before any method other than publish and ack.
+func (c *Conn) Flush() {
+	run := &c.run
+	if len(run.groups) == 0 && len(run.settling) == 0 && len(run.channels) == 0 {
+		return
+	}
+	c.flushPublishes()
+	if len(run.settling) > 0 {
+		w := &c.w
+		w.begin(c.e.now())
+		for i, s := range run.settling {
+			s.applySettled(w)
+			run.settling[i] = nil
+		}
+		run.settling = run.settling[:0]
+		c.feedHungry(w)
+		w.finish()
+	}
+}
+
+// flushPublishes applies the groups and registers the confirms.
+func (c *Conn) flushPublishes() {
+	run := &c.run
+	w := &c.w
+	w.begin(c.e.now())
+	if len(run.groups) > 0 {
+		if c.e.alarm.up.Load() {
+			c.publishedInAlarm = true
+		}
+		for i := range run.groups {
+			g := &run.groups[i]
+			w.enqueue(g.queues, g.items, g.bytes)
+			if len(g.items) > maxKeptItems {
+				g.items = nil
+			}
+		}
+		run.groups = run.groups[:0]
+	}
+	run.number++
+	pos := w.pos
+	if len(run.channels) > 0 && c.e.log.Held() {
+		pos = c.e.log.Append(nil) // what needs no disk waits too while confirms are held
+	}
+	for i, ch := range run.channels {
+		ch.closeRun(pos)
+		run.channels[i] = nil
+	}
+	run.channels = run.channels[:0]
+	w.finish()
+}
+
+// maxKeptItems bounds the items a group keeps between runs.
+const maxKeptItems = 8192
+
+// enqueue puts a run of messages into all of queues (ascending, no duplicates).
+func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {
+	span := w.e.arena.Reserve(store.SpanBytes(len(items), bytes), len(items), len(items)*len(queues))
+	for i := range items {
+		items[i].ref = span.Put(items[i].rec)
+	}
+	lockAll(queues)
+	for _, q := range queues {
+		if q.dead {
+			unlockAll(queues)
+			w.e.arena.Release(items[0].ref, len(items)*len(queues))
+			w.enqueueAgain(items)
+			return
+		}
+	}
+	for _, q := range queues {
+		for i := range items {
+			w.offer(q, &items[i])
+		}
+		w.carry(q)
+	}
+	unlockAll(queues)
+}
+
+// offer puts one message into a queue. Called with q.mu held.
+func (w *worker) offer(q *Queue, it *item) {
+	v := q.m.Enqueue(w.now, queue.Message{
+		Entry:     queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: it.flags},
+		Priority:  it.priority,
+		TTLMillis: it.ttlMillis,
+	}, &w.out)
+	if v != queue.Accepted {
+		w.refused(q, it, v)
+	}
+}
+
+// refused notes that a full queue would not take a message: its publisher gets
+// a nack, and its dead-letter exchange the message if the queue says so.
+func (w *worker) refused(q *Queue, it *item, v queue.Verdict) {
+	if !it.nacked && it.ch != nil && (it.seq > 0 || it.ch.txCommitting) {
+		it.ch.nacks = append(it.ch.nacks, it.seq)
+	}
+	it.nacked = true
+	if v == queue.RefusedToDLX {
+		w.dead = append(w.dead, deadItem{q: q, refused: true, Dead: queue.Dead{
+			Entry: queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: it.flags}, Reason: queue.MaxLen}})
+		return // the reference goes with the dead letter
+	}
+	w.rel.Drop(it.ref)
+}
+
+// enqueueAgain routes messages anew, once, because a queue that was found for
+// them has been deleted since. A queue that is gone by now takes nothing, and
+// its message counts as unroutable.
+func (w *worker) enqueueAgain(items []item) {
+	for i := range items {
+		it := items[i]
+		c := it.ch.conn
+		keys := []string{string(it.rec.Key())}
+		var headers []byte
+		if props, err := wire.ScanProps(it.rec.Props()); err == nil {
+			headers, _ = props.Headers()
+			keys, _, _ = message.ExtraKeys(keys, headers)
+		}
+		r := c.resolve(w, string(it.rec.Exchange()), keys, headers)
+		if !w.enqueueLive(r.queues, &it) && it.mandatory {
+			it.ch.returnMessage(it.rec)
+		}
+	}
+}
+
+// enqueueLive is enqueue for one message that leaves out queues that are dead.
+// It reports whether any was not.
+func (w *worker) enqueueLive(queues []*Queue, it *item) (any bool) {
+	if len(queues) == 0 {
+		return false
+	}
+	span := w.e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, len(queues))
+	it.ref = span.Put(it.rec)
+	lockAll(queues)
+	for _, q := range queues {
+		if q.dead {
+			w.rel.Drop(it.ref)
+			continue
+		}
+		any = true
+		w.offer(q, it)
+		w.carry(q)
+	}
+	unlockAll(queues)
+	return any
+}
+
+// returnMessage gives an unroutable mandatory message back (basic.return 312).
+func (ch *Channel) returnMessage(rec message.Record) {
+	o := ch.conn.Out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	before := len(o.buf)
+	o.buf = rec.AppendReturn(o.buf, ch.target, wire.NoRoute, "NO_ROUTE")
+	o.held.Add(int64(len(o.buf) - before))
+	o.wake()
+}

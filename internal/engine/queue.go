@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"sync"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// Queue is a queue machine with its lock.
+type Queue struct {
+	id  queue.ID
+	def *topology.Queue
+	vh  *VHost
+
+	mu    sync.Mutex
+	m     *queue.Machine
+	dead  bool       // deleted: publishers route again, everybody else gives up
+	armed queue.Time // when the timers will call; Never if they will not
+}
+
+// Flags that the engine keeps in queue entries.
+const (
+	// flagBCC: the stored record has a BCC header that receivers must not see.
+	flagBCC = queue.HostFlag << iota
+	// flagDead: the record's x-death header was written by this broker.
+	flagDead
+)
+
+func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue {
+	c := def.Config
+	q := &Queue{id: queue.ID(def.ID), def: def, vh: vh, armed: queue.Never}
+	q.m = queue.New(queue.Config{
+		Durable:        def.Durable,
+		AutoDelete:     def.AutoDelete,
+		MessageTTLMs:   c.MessageTTLMs,
+		ExpiresMs:      c.ExpiresMs,
+		MaxLength:      c.MaxLength,
+		MaxLengthBytes: c.MaxLengthBytes,
+		Overflow:       overflowOf(c.Overflow),
+		HasDLX:         c.HasDLX,
+		MaxPriority:    c.MaxPriority,
+	}, now)
+	q.mu.Lock()
+	q.rearm(e)
+	q.mu.Unlock()
+	return q
+}
+
+func overflowOf(o topology.Overflow) queue.Overflow {
+	switch o {
+	case topology.RejectPublish:
+		return queue.RejectPublish
+	case topology.RejectPublishDLX:
+		return queue.RejectPublishDLX
+	}
+	return queue.DropHead
+}
+
+// rearm sees to it that the timers call when the machine next wants it. Called
+// with q.mu held.
+func (q *Queue) rearm(e *Engine) {
+	if !q.m.Timed() || q.dead {
+		return
+	}
+	if at := q.m.NextDeadline(); at < q.armed {
+		e.timers.arm(q, at)
+	}
+}
+
+// tick is called by the timers.
+func (q *Queue) tick(w *worker, now queue.Time) {
+	w.begin(now)
+	q.mu.Lock()
+	if q.dead {
+		q.mu.Unlock()
+		return
+	}
+	q.armed = queue.Never
+	q.m.Expire(now, &w.out)
+	w.carry(q)
+	idle := q.m.Idle(now)
+	q.mu.Unlock()
+	if idle {
+		w.unused = append(w.unused, unusedQueue{q, true})
+	}
+	w.finish()
+}
+
+// counts returns ready messages and consumers.
+func (q *Queue) counts() (messages, consumers uint32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return uint32(q.m.ReadyCount()), uint32(q.m.ConsumerCount())
+}
+
+// cancelConsumers tells the clients of a deleted queue that their consumers are
+// gone (basic.cancel, if they understand it). Called without locks.
+func cancelConsumers(gone []*queue.Consumer) {
+	for _, qc := range gone {
+		c := qc.Gate.(*Consumer)
+		o := c.ch.conn.Out
+		o.mu.Lock()
+		if c.ch.consumers[c.tag] == c {
+			delete(c.ch.consumers, c.tag)
+			if c.ch.conn.info.CancelNotify {
+				o.sendLocked(c.ch.target.Channel, &wire.BasicCancel{ConsumerTag: c.tag, NoWait: true})
+			}
+		}
+		o.mu.Unlock()
+	}
+}

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+)
+
+// timers calls queues back at their next deadline: the expiry of a queue's head
+// or of the queue itself. Each queue has at most one entry that counts
+// (Queue.armed); entries that were superseded are skipped when they come up.
+type timers struct {
+	e       *Engine
+	mu      sync.Mutex
+	heap    timerHeap
+	nextAt  queue.Time // when the running clock timer fires; Never if none runs
+	stop    func() bool
+	closed  bool
+	fireMu  sync.Mutex // one firing at a time; it owns w
+	w       worker
+	pending []*Queue
+}
+
+type timerEntry struct {
+	at queue.Time
+	q  *Queue
+}
+
+type timerHeap []timerEntry
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h timerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *timerHeap) Push(x any)        { *h = append(*h, x.(timerEntry)) }
+func (h *timerHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = timerEntry{}
+	*h = old[:len(old)-1]
+	return e
+}
+
+func newTimers(e *Engine) *timers {
+	return &timers{e: e, nextAt: queue.Never, w: newWorker(e)}
+}
+
+// arm asks for a call at the given time. Called with the queue's lock held.
+func (t *timers) arm(q *Queue, at queue.Time) {
+	q.armed = at
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	heap.Push(&t.heap, timerEntry{at, q})
+	t.schedule(t.e.now())
+}
+
+// schedule sees to it that the clock calls fire when the first entry is due.
+// Called with t.mu held.
+func (t *timers) schedule(now queue.Time) {
+	if len(t.heap) == 0 || t.heap[0].at >= t.nextAt {
+		return
+	}
+	if t.stop != nil {
+		t.stop()
+	}
+	t.nextAt = t.heap[0].at
+	// Round up: a timer that fires a hair early would find nothing to expire.
+	d := time.Duration(max(t.nextAt-now, 0)) + time.Microsecond
+	t.stop = t.e.clock.AfterFunc(d, t.fire)
+}
+
+// fire runs what is due.
+func (t *timers) fire() {
+	t.fireMu.Lock()
+	defer t.fireMu.Unlock()
+	now := t.e.now()
+	t.mu.Lock()
+	t.nextAt, t.stop = queue.Never, nil
+	t.pending = t.pending[:0]
+	for len(t.heap) > 0 && t.heap[0].at <= now && !t.closed {
+		t.pending = append(t.pending, heap.Pop(&t.heap).(timerEntry).q)
+	}
+	t.mu.Unlock()
+	for _, q := range t.pending {
+		q.tick(&t.w, now)
+	}
+	clear(t.pending)
+	t.mu.Lock()
+	if !t.closed {
+		t.schedule(now)
+	}
+	t.mu.Unlock()
+}
+
+// close stops the clock and waits for a firing that is under way.
+func (t *timers) close() {
+	t.mu.Lock()
+	t.closed = true
+	if t.stop != nil {
+		t.stop()
+	}
+	t.heap = nil
+	t.mu.Unlock()
+	t.fireMu.Lock()
+	//lint:ignore SA2001 waiting for a firing to end is all this is for
+	t.fireMu.Unlock()
+}

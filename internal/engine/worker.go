@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/session"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/store"
+)
+
+// worker is the scratch memory of one goroutine that runs queue machines: it
+// carries out what a machine put into an Output. It belongs to that goroutine.
+type worker struct {
+	e      *Engine
+	now    queue.Time
+	out    queue.Output
+	rel    store.Releaser
+	pos    session.Position // highest log position appended in this run
+	dead   []deadItem       // dead letters to move once no lock is held
+	unused []unusedQueue    // queues to delete once no lock is held
+	bcc    []byte           // records rewritten without their BCC header
+	refuse []queue.Delivery
+	route  topology.RouteScratch
+	locked []*Queue // scratch of dead-letter moves
+}
+
+type unusedQueue struct {
+	q    *Queue
+	idle bool // by x-expires, and not because its last consumer left
+}
+
+func newWorker(e *Engine) worker { return worker{e: e, rel: e.arena.Releaser()} }
+
+// begin starts a run.
+func (w *worker) begin(now queue.Time) {
+	w.now = now
+	w.pos = 0
+}
+
+// carry carries out what q's machine has put into w.out: facts go to the log,
+// deliveries to outboxes, references back to the arena; dead letters are kept
+// for finish. Called with q.mu held, so that log order is queue order.
+func (w *worker) carry(q *Queue) {
+	o := &w.out
+	if len(o.Deliveries) > 0 {
+		w.deliver(q)
+	}
+	if len(o.Facts) > 0 {
+		w.pos = max(w.pos, w.e.log.Append(o.Facts))
+	}
+	for i := range o.Released {
+		w.rel.Drop(store.Ref(o.Released[i].Ref))
+	}
+	for _, d := range o.Dead {
+		w.dead = append(w.dead, deadItem{q: q, Dead: d})
+	}
+	if o.Unused {
+		w.unused = append(w.unused, unusedQueue{q: q})
+	}
+	o.Reset()
+	q.rearm(w.e)
+}
+
+// finish ends a run: dead letters move, queues that are no longer used go.
+// Called without locks. What that sets free may cause more of the same, so it
+// works off lists and never recurses.
+func (w *worker) finish() {
+	for len(w.dead) > 0 || len(w.unused) > 0 {
+		for i := 0; i < len(w.dead); i++ {
+			w.moveDead(&w.dead[i])
+		}
+		clear(w.dead)
+		w.dead = w.dead[:0]
+		for i := 0; i < len(w.unused); i++ {
+			u := w.unused[i]
+			w.e.deleteUnused(w, u.q, u.idle)
+		}
+		clear(w.unused)
+		w.unused = w.unused[:0]
+	}
+	w.rel.Flush()
+	w.e.alarm.check()
+}
+
+// deliver copies the deliveries in w.out into their connections' outboxes,
+// taking each outbox's lock once per stretch. Called with q.mu held.
+func (w *worker) deliver(q *Queue) {
+	ds := w.out.Deliveries
+	for i := 0; i < len(ds); {
+		o := ds[i].Consumer.Gate.(*Consumer).ch.conn.Out
+		grown := 0
+		o.mu.Lock()
+		for ; i < len(ds); i++ {
+			d := &ds[i]
+			c := d.Consumer.Gate.(*Consumer)
+			if c.ch.conn.Out != o {
+				break
+			}
+			if o.closed || c.ch.closed {
+				c.giveUp(int(d.Entry.BodyBytes))
+				w.refuse = append(w.refuse, *d)
+				continue
+			}
+			var tag uint64
+			if d.Done {
+				tag = c.ch.unacked.Skip()
+			} else {
+				tag = c.ch.unacked.Add(out{&c.src, d.Seq, c.ch.unacked.LastTag() + 1})
+			}
+			before := len(o.buf)
+			rec := w.visible(d.Entry)
+			o.buf = rec.AppendDeliver(o.buf, c.ch.target, c.tag, tag, d.Entry.Flags&queue.Redelivered != 0)
+			grown += len(o.buf) - before - int(d.Entry.BodyBytes) - deliverOverheadBytes
+			if d.Done {
+				w.rel.Drop(store.Ref(d.Entry.Ref))
+			}
+		}
+		o.held.Add(int64(grown))
+		o.wake()
+		o.mu.Unlock()
+	}
+	if len(w.refuse) > 0 {
+		w.takeBack(q)
+	}
+}
+
+// takeBack returns deliveries that a closing channel refused, uncounted.
+func (w *worker) takeBack(q *Queue) {
+	for i := range w.refuse {
+		d := &w.refuse[i]
+		if d.Done {
+			w.rel.Drop(store.Ref(d.Entry.Ref)) // acknowledged by being handed out
+		} else {
+			q.m.Return(d.Seq, false, &w.out)
+		}
+	}
+	clear(w.refuse)
+	w.refuse = w.refuse[:0]
+}
+
+// visible is the record as receivers see it.
+func (w *worker) visible(e queue.Entry) message.Record {
+	rec := message.Record(w.e.arena.Record(store.Ref(e.Ref)))
+	if e.Flags&flagBCC == 0 {
+		return rec
+	}
+	r, err := rec.WithoutBCC(w.bcc[:0])
+	if err != nil {
+		return rec // cannot be: the properties were checked when it was published
+	}
+	w.bcc = r
+	return r
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// ChunkBytes is the size of a chunk. A run of messages larger than
+	// bigSpanBytes gets a chunk of its own, of just its size.
+	ChunkBytes   = 1 << 20
+	bigSpanBytes = ChunkBytes / 4
+	// maxFreeChunks bounds the chunks kept for reuse; more than that goes back
+	// to the Go heap, and from there to the system.
+	maxFreeChunks = 16
+	prefixBytes   = 4 // length of the record that follows
+)
+
+// Ref is the place of a record in an Arena: chunk number and offset. Zero is no
+// place.
+type Ref uint64
+
+func (r Ref) chunk() uint32  { return uint32(r >> 32) }
+func (r Ref) offset() uint32 { return uint32(r) }
+
+// Arena holds records in chunks with a count of references. A chunk's memory is
+// reused once nothing in it is referenced.
+//
+// Memory is accounted in whole chunks, because that is what is used: one small
+// record that is still referenced pins its chunk. Sparse tells when it is worth
+// moving such records together.
+type Arena struct {
+	mu      sync.Mutex
+	table   atomic.Pointer[[]*chunk] // index is the chunk number; replaced when it grows
+	vacant  []uint32                 // chunk numbers not in use
+	current *chunk
+	free    [][]byte
+
+	used atomic.Int64 // bytes in chunks that are referenced or being filled
+}
+
+type chunk struct {
+	id      uint32
+	buf     []byte
+	fill    int          // under Arena.mu
+	records atomic.Int32 // ever placed here
+	refs    atomic.Int32 // references, and one more while the chunk is current
+}
+
+// NewArena returns an empty arena.
+func NewArena() *Arena {
+	a := &Arena{}
+	table := make([]*chunk, 1, 64) // number 0 stays empty, so that Ref 0 is no place
+	a.table.Store(&table)
+	return a
+}
+
+// Used is the memory in chunks that hold anything, in bytes.
+func (a *Arena) Used() int64 { return a.used.Load() }
+
+// Span is room for a run of records. The goroutine that reserved it fills it
+// with Put.
+type Span struct {
+	c   *chunk
+	at  int
+	end int
+}
+
+// SpanBytes is the room that records of these lengths together need.
+func SpanBytes(records int, recordBytes int) int { return recordBytes + records*prefixBytes }
+
+// Reserve makes room for a run: bytes from SpanBytes, and as many references as
+// Put and Retain will hand out. References that are not used are given back
+// with Release.
+func (a *Arena) Reserve(bytes int, records, refs int) Span {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.current
+	if bytes > bigSpanBytes {
+		c = a.newChunk(make([]byte, bytes))
+	} else if c == nil || c.fill+bytes > len(c.buf) {
+		if c != nil {
+			a.current = nil
+			if c.refs.Add(-1) == 0 {
+				a.discard(c)
+			}
+		}
+		c = a.newChunk(a.takeBuffer())
+		c.refs.Store(1)
+		a.current = c
+	}
+	c.refs.Add(int32(refs))
+	c.records.Add(int32(records))
+	s := Span{c: c, at: c.fill, end: c.fill + bytes}
+	c.fill += bytes
+	return s
+}
+
+func (a *Arena) takeBuffer() []byte {
+	if n := len(a.free); n > 0 {
+		b := a.free[n-1]
+		a.free = a.free[:n-1]
+		return b
+	}
+	return make([]byte, ChunkBytes)
+}
+
+func (a *Arena) newChunk(buf []byte) *chunk {
+	c := &chunk{buf: buf}
+	table := *a.table.Load()
+	if n := len(a.vacant); n > 0 {
+		c.id = a.vacant[n-1]
+		a.vacant = a.vacant[:n-1]
+		table[c.id] = c // the slot was vacant: nobody holds a Ref into it
+	} else {
+		c.id = uint32(len(table))
+		grown := append(table, c) // readers of the old slice do not look past its length
+		a.table.Store(&grown)
+	}
+	a.used.Add(int64(len(buf)))
+	return c
+}
+
+// Put copies a record into the span.
+func (s *Span) Put(record []byte) Ref {
+	at := s.at
+	binary.LittleEndian.PutUint32(s.c.buf[at:s.end], uint32(len(record)))
+	copy(s.c.buf[at+prefixBytes:s.end], record)
+	s.at = at + prefixBytes + len(record)
+	return Ref(uint64(s.c.id)<<32 | uint64(uint32(at)))
+}
+
+// Record is the record at r. The caller holds a reference.
+func (a *Arena) Record(r Ref) []byte {
+	c := (*a.table.Load())[r.chunk()]
+	at := r.offset()
+	n := binary.LittleEndian.Uint32(c.buf[at:])
+	return c.buf[at+prefixBytes : at+prefixBytes+n : at+prefixBytes+n]
+}
+
+// Retain adds n references to the record at r; the caller holds one.
+func (a *Arena) Retain(r Ref, n int) {
+	(*a.table.Load())[r.chunk()].refs.Add(int32(n))
+}
+
+// Release drops n references to the record at r.
+func (a *Arena) Release(r Ref, n int) {
+	c := (*a.table.Load())[r.chunk()]
+	if c.refs.Add(int32(-n)) == 0 {
+		a.mu.Lock()
+		a.discard(c)
+		a.mu.Unlock()
+	}
+}
+
+// Releaser drops many references, one atomic operation for each stretch in the
+// same chunk.
+type Releaser struct {
+	a  *Arena
+	id uint32
+	n  int
+}
+
+// Releaser returns an empty Releaser for a.
+func (a *Arena) Releaser() Releaser { return Releaser{a: a} }
+
+// Drop adds one reference to those being dropped.
+func (d *Releaser) Drop(r Ref) {
+	if d.n > 0 && d.id != r.chunk() {
+		d.Flush()
+	}
+	d.id = r.chunk()
+	d.n++
+}
+
+// Flush drops what was gathered.
+func (d *Releaser) Flush() {
+	if d.n > 0 {
+		d.a.Release(Ref(uint64(d.id)<<32), d.n)
+		d.n = 0
+	}
+}
+
+// discard reuses a chunk that nothing refers to. Called with a.mu held.
+func (a *Arena) discard(c *chunk) {
+	a.used.Add(-int64(len(c.buf)))
+	(*a.table.Load())[c.id] = nil
+	a.vacant = append(a.vacant, c.id)
+	if len(c.buf) == ChunkBytes && len(a.free) < maxFreeChunks {
+		a.free = append(a.free, c.buf)
+	}
+	c.buf = nil
+}
+
+// sparseShare: a chunk is sparse when fewer than one in so many of the records
+// ever placed in it is still referenced.
+const sparseShare = 4
+
+// SparseBytes is the memory in full chunks that are sparse.
+func (a *Arena) SparseBytes() (bytes int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range *a.table.Load() {
+		if c != nil && c != a.current && c.sparse() {
+			bytes += int64(len(c.buf))
+		}
+	}
+	return bytes
+}
+
+func (c *chunk) sparse() bool { return c.refs.Load()*sparseShare < c.records.Load() }
+
+// Sparse tells whether r stands in a sparse chunk, so that moving its record
+// elsewhere helps to free the chunk. The caller holds a reference.
+func (a *Arena) Sparse(r Ref) bool {
+	c := (*a.table.Load())[r.chunk()]
+	return c.sparse() && len(c.buf) == ChunkBytes
+}
+
+// Evacuate copies the record at r to a new place and drops n references to the
+// old one; the caller's n references are to the new place then.
+func (a *Arena) Evacuate(r Ref, n int) Ref {
+	rec := a.Record(r)
+	s := a.Reserve(SpanBytes(1, len(rec)), 1, n)
+	moved := s.Put(rec)
+	a.Release(r, n)
+	return moved
+}
