@@ -18,8 +18,8 @@ type Options struct {
 	// URL of the broker. Empty means amqp://guest:guest@localhost:5672/, which is
 	// what an embedded broker behind Dial expects.
 	URL string
-	// Dial opens the transport; nil means TCP. The returned connection must honour
-	// deadlines, as an answer is never waited for without one.
+	// Dial opens the transport; nil means TCP. Closing the connection it returns
+	// must end reads and writes in progress, as that is how waiting is bounded.
 	Dial func(network, addr string) (net.Conn, error)
 	// Out receives the story; nil discards it.
 	Out io.Writer

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -67,26 +66,36 @@ func (d *dialer) handshake(parent context.Context) (*link, error) {
 			if raw, err = d.transport(ctx, network, addr); err != nil {
 				return nil, err
 			}
-			// The client clears deadlines once it is logged in, but its first
-			// channel is still to come: so cutting, too, is bound to ctx.
+			// Cut rather than give the transport a deadline: the client clears
+			// deadlines after the login, and opening a channel is still to come.
 			unwatch = context.AfterFunc(ctx, func() { _ = raw.Close() })
-			deadline, _ := ctx.Deadline()
-			return raw, raw.SetDeadline(deadline)
+			return raw, nil
 		},
 	})
 	if err != nil {
 		if raw != nil {
 			_ = raw.Close() // after some failures the client leaves it open
 		}
-		return nil, err
+		return nil, silence(parent, ctx, err)
 	}
 	l := &link{conn: conn, raw: raw}
 	go l.followBlocked(conn.NotifyBlocked(make(chan amqp.Blocking, 4)))
 	if l.ch, err = conn.Channel(); err != nil {
 		l.close()
-		return nil, err
+		return nil, silence(parent, ctx, err)
 	}
 	return l, nil
+}
+
+// errNoAnswer is a bound that was reached.
+var errNoAnswer = errors.New("no answer")
+
+// silence tells errors that only follow from the bound ctx from all others.
+func silence(parent, ctx context.Context, err error) error {
+	if ctx.Err() != nil && parent.Err() == nil {
+		return errNoAnswer
+	}
+	return err
 }
 
 func (d *dialer) transport(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -97,7 +106,7 @@ func (d *dialer) transport(ctx context.Context, network, addr string) (net.Conn,
 }
 
 // explain turns a failure to connect into words without a password: URL errors
-// quote the URL, and a deadline says nothing about who did not answer.
+// quote the URL.
 func (d *dialer) explain(ctx context.Context, err error) error {
 	var bad *url.Error
 	switch {
@@ -105,8 +114,8 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 		return bad.Err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %v", d.connectWithin)
+	case errors.Is(err, errNoAnswer):
+		return fmt.Errorf("%w within %v", err, d.connectWithin)
 	}
 	return err
 }
@@ -162,12 +171,12 @@ func (l *link) cut() {
 }
 
 // publisher turns the link's channel to confirm mode.
-func (l *link) publisher(led *ledger, sab sabotage) (*publisher, error) {
+func (l *link) publisher(led *ledger) (*publisher, error) {
 	if err := l.ch.Confirm(false); err != nil {
 		return nil, err
 	}
 	return &publisher{
-		ch: l.ch, ledger: led, sabotage: sab,
+		ch: l.ch, ledger: led,
 		returns: l.ch.NotifyReturn(make(chan amqp.Return, returnsBuffered)),
 		closed:  l.ch.NotifyClose(make(chan *amqp.Error, 1)),
 	}, nil

@@ -94,13 +94,13 @@ func (n *narrator) header(broker, prefix string) {
 func (n *narrator) step(number, of int, st step) {
 	if n.json {
 		n.emit(event{Time: time.Now(), Event: "step", Step: number, Text: st.title,
-			Data: map[string]any{"name": st.name, "why": strings.Join(st.why, " ")}})
+			Data: map[string]any{"name": st.name, "why": st.why}})
 		return
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", n.paint(cyan, fmt.Sprintf("%d/%d  %s", number, of, st.title)))
-	for _, line := range st.why {
-		b.WriteString("     " + n.paint(dim, line) + "\n")
+	for line := range strings.SplitSeq(wrap("     ", st.why), "\n") {
+		b.WriteString(n.paint(dim, line) + "\n")
 	}
 	n.write(b.String())
 }
@@ -118,14 +118,20 @@ func (n *narrator) note(number int, kind string, data map[string]any, text strin
 }
 
 func (n *narrator) check(number int, ok bool, text string) {
-	switch {
-	case n.json:
+	if n.json {
 		n.emit(event{Time: time.Now(), Event: "check", Step: number, OK: &ok, Text: text})
-	case ok:
-		n.write("  " + n.paint(green, "ok") + strings.TrimPrefix(wrap("     ", text), "    ") + "\n")
-	default:
-		n.write(n.paint(red, "FAIL") + strings.TrimPrefix(wrap("     ", text), "    ") + "\n")
+		return
 	}
+	n.write(n.checkLine(ok, text))
+}
+
+// checkLine is a checked statement with its mark in front.
+func (n *narrator) checkLine(ok bool, text string) string {
+	mark := "  " + n.paint(green, "ok")
+	if !ok {
+		mark = n.paint(red, "FAIL")
+	}
+	return mark + strings.TrimPrefix(wrap("     ", text), "    ") + "\n"
 }
 
 func (n *narrator) cleaned(queues, exchanges int) {

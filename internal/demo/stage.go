@@ -11,7 +11,7 @@ import (
 type step struct {
 	name  string // one or two words, for tables and errors
 	title string
-	why   []string // the point, in lines that fit a terminal
+	why   string // the point
 	run   func(ctx context.Context, s *stage) error
 }
 
@@ -106,7 +106,7 @@ func (s *stage) publisher(ctx context.Context) (*publisher, error) {
 		return nil, err
 	}
 	s.doing = "asking for publisher confirms"
-	return l.publisher(s.ledger, s.sabotage)
+	return l.publisher(s.ledger)
 }
 
 // consumer opens a connection and consumes from one queue on it.

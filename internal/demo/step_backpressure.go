@@ -24,11 +24,9 @@ func backpressureStep() step {
 	return step{
 		name:  "back-pressure",
 		title: "Acks and prefetch: a slow consumer is not drowned",
-		why: []string{
-			"The broker pushes messages, and each stays its responsibility until the consumer",
-			"acks it. Prefetch limits how many a consumer may hold unacked: the rest waits in",
+		why: "The broker pushes messages, and each stays its responsibility until the consumer " +
+			"acks it. Prefetch limits how many a consumer may hold unacked: the rest waits in " +
 			"the queue, where the broker can keep it safe and give it to somebody faster.",
-		},
 		run: runBackpressure,
 	}
 }

@@ -16,11 +16,9 @@ func crashStep() step {
 	return step{
 		name:  "crash",
 		title: "A consumer dies: its unacked messages come back",
-		why: []string{
-			"Until a message is acked it is only lent. If the consumer's connection breaks,",
-			"the broker takes back what was not acked and marks it redelivered: it may have",
+		why: "Until a message is acked it is only lent. If the consumer's connection breaks, " +
+			"the broker takes back what was not acked and marks it redelivered: it may have " +
 			"been worked on already. At least once: nothing is lost, something may come twice.",
-		},
 		run: runCrash,
 	}
 }
@@ -85,12 +83,6 @@ func (s *stage) killConsumer(ctx context.Context, queue string) ([]string, error
 			if err := victim.ack(d); err != nil {
 				return nil, err
 			}
-		}
-	}
-	if s.sabotage.ackBeforeCrash {
-		s.doing = "waiting for the rest"
-		if _, err := s.awaitDepth(ctx, queue, 0); err != nil {
-			return nil, err
 		}
 	}
 	l.cut()

@@ -13,11 +13,9 @@ func deadLetterStep() step {
 	return step{
 		name:  "dead letters",
 		title: "A malformed message: put aside, shown, repaired",
-		why: []string{
-			"No retry mends a message that cannot be read, and requeueing it would block the",
-			"queue for ever. Nack it without requeue: the queue's dead-letter exchange keeps",
+		why: "No retry mends a message that cannot be read, and requeueing it would block the " +
+			"queue for ever. Nack it without requeue: the queue's dead-letter exchange keeps " +
 			"it, with a note (x-death) on why and where. Then somebody can look at it.",
-		},
 		run: runDeadLetter,
 	}
 }

@@ -9,11 +9,9 @@ func duplicateStep() step {
 	return step{
 		name:  "duplicates",
 		title: "A duplicate: delivered twice, handled once",
-		why: []string{
-			"At least once means: sometimes twice. A publisher that missed a confirm sends",
-			"again; a message comes back after a crash. So give each message an id, and let",
+		why: "At least once means: sometimes twice. A publisher that missed a confirm sends " +
+			"again; a message comes back after a crash. So give each message an id, and let " +
 			"the consumer remember, together with its work, which ids it has handled.",
-		},
 		run: runDuplicate,
 	}
 }

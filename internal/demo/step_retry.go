@@ -26,11 +26,9 @@ func retryStep() step {
 	return step{
 		name:  "retries",
 		title: "Retries with growing delays, and an end to them",
-		why: []string{
-			"What fails now may work later, but hammering makes an outage worse. A delay queue",
-			"has no consumer: its messages expire (TTL) and the broker moves them back to work.",
+		why: "What fails now may work later, but hammering makes an outage worse. A delay queue " +
+			"has no consumer: its messages expire (TTL) and the broker moves them back to work. " +
 			"Each failure leads to a slower queue; after the last attempt, to the dead letters.",
-		},
 		run: runRetry,
 	}
 }

@@ -13,11 +13,9 @@ func routingStep() step {
 	return step{
 		name:  "routing",
 		title: "Routing: the exchange decides which queues get a copy",
-		why: []string{
-			"A publisher never writes to a queue. It gives a message with a routing key to",
-			"an exchange; the bindings say which queues get a copy. So publishers need not",
+		why: "A publisher never writes to a queue. It gives a message with a routing key to " +
+			"an exchange; the bindings say which queues get a copy. So publishers need not " +
 			"know who listens, and a new listener changes nothing for them.",
-		},
 		run: runRouting,
 	}
 }

@@ -67,11 +67,7 @@ func number(n int) string {
 func (n *narrator) verdict(r *Report) string {
 	var b strings.Builder
 	for _, eq := range balances() {
-		mark := "  " + n.paint(green, "ok")
-		if !eq.holds(r.Totals) {
-			mark = n.paint(red, "FAIL")
-		}
-		fmt.Fprintf(&b, "%s %s\n", mark, eq.render(r.Totals))
+		b.WriteString(n.checkLine(eq.holds(r.Totals), eq.render(r.Totals)))
 	}
 	elapsed := fmt.Sprintf("%.1f s", r.Elapsed.Seconds())
 	if len(r.Mismatches) == 0 {
@@ -80,7 +76,7 @@ func (n *narrator) verdict(r *Report) string {
 	}
 	fmt.Fprintf(&b, "\n%s (%s):\n", n.paint(red, "The numbers do not add up"), elapsed)
 	for _, m := range r.Mismatches {
-		fmt.Fprintf(&b, "   step %d (%s): %s\n", m.Step, m.Name, m.Text)
+		b.WriteString(wrap("   - ", fmt.Sprintf("step %d (%s): %s", m.Step, m.Name, m.Text)) + "\n")
 	}
 	return b.String()
 }
