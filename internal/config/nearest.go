@@ -4,11 +4,15 @@ import "strings"
 
 // Nearest returns the known word that word most likely was meant to be, or ""
 // if none is close: the smallest number of typed mistakes, at most a third of
-// the word. The part after the last dot may match alone.
+// the word. The part after the last dot may match alone, and a word that the
+// known one begins with counts as one mistake.
 func Nearest(word string, known []string) string {
 	best, bestCost := "", len(word)/3+1
 	for _, k := range known {
 		cost := mistakes(word, k)
+		if len(word) > 1 && strings.HasPrefix(k, word) {
+			cost = 1
+		}
 		if _, tail, ok := cutLast(k, "."); ok {
 			_, wordTail, _ := cutLast(word, ".")
 			cost = min(cost, mistakes(wordTail, tail)+1)

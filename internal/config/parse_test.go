@@ -78,7 +78,7 @@ func TestNearest(t *testing.T) {
 	known := []string{"listen", "limits.frame_max", "limits.channel_max", "log.level", "users", "vhosts"}
 	for word, want := range map[string]string{
 		"lsiten": "listen", "limits.frame_maxx": "limits.frame_max", "frame_max": "limits.frame_max", "user": "users",
-		"loglevel": "log.level", "colour": "", "": "", "x": "",
+		"loglevel": "log.level", "vho": "vhosts", "colour": "", "": "", "x": "",
 	} {
 		if got := Nearest(word, known); got != want {
 			t.Errorf("%q: got %q, want %q", word, got, want)
