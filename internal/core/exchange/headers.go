@@ -15,7 +15,7 @@ import (
 // the plain modes pass over. A void value asks for presence only.
 //
 // Values match if they are equal as values: integers of any width by number,
-// short and long floats by number, strings and byte arrays by bytes, nested
+// short and long floats by number, timestamps by the second, strings and byte arrays by bytes, nested
 // tables and arrays only with the same types in the same order. (RabbitMQ
 // compares decoded values without their width, so it does too.)
 type headers struct {
@@ -44,6 +44,7 @@ const (
 	classBool
 	classInt
 	classFloat
+	classTime
 	classBytes
 	classOther // compared as tag and raw bytes
 )
@@ -51,7 +52,7 @@ const (
 type wantedHeader struct {
 	key   string
 	class valueClass
-	num   int64   // classBool, classInt
+	num   int64   // classBool, classInt, classTime
 	float float64 // classFloat
 	bytes string  // classBytes: the content; classOther: tag and raw value
 }
@@ -149,7 +150,7 @@ func (w *wantedHeader) equals(h *rawHeader) bool {
 		return false
 	}
 	switch w.class {
-	case classBool, classInt:
+	case classBool, classInt, classTime:
 		return h.integer() == w.num
 	case classFloat:
 		return h.float() == w.float
@@ -186,7 +187,7 @@ func compileHeader(f wire.Field) wantedHeader {
 	value, _, _ := cutValue(enc)
 	h := rawHeader{tag: enc[0], value: value}
 	switch w.class = classOf(h.tag); w.class {
-	case classBool, classInt:
+	case classBool, classInt, classTime:
 		w.num = h.integer()
 	case classFloat:
 		w.float = h.float()
@@ -265,8 +266,10 @@ func classOf(tag byte) valueClass {
 		return classVoid
 	case 't':
 		return classBool
-	case 'b', 'B', 's', 'u', 'I', 'i', 'l', 'L', 'T':
+	case 'b', 'B', 's', 'u', 'I', 'i', 'l', 'L':
 		return classInt
+	case 'T':
+		return classTime
 	case 'f', 'd':
 		return classFloat
 	case 'S', 'x':
