@@ -6,21 +6,24 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
-// Command is `warren demo`. Without --url and AMQP_URL it starts a broker through
-// embedded, which returns how to dial it and how to stop it; with either it uses
-// that broker and never falls back to the embedded one. The command returns an
+// Embedded starts a broker inside this process and returns how to dial it and how
+// to stop it. The dialled connections must log in guest with password guest.
+type Embedded func(ctx context.Context) (dial func(network, addr string) (net.Conn, error), stop func(), err error)
+
+// Command is `warren demo`. Without --url and AMQP_URL it starts the embedded
+// broker; with either it uses that broker and never falls back to the embedded one. The command returns an
 // error, for the caller to show in one line, whenever the exit code must not be 0.
 //
-// It is a piece of the command line: the only place in this package that reads
-// the environment and listens to signals.
-func Command(embedded func(ctx context.Context) (dial func(network, addr string) (net.Conn, error), stop func(), err error)) *cobra.Command {
+// The environment comes in through getenv, and signals as the end of the command's
+// context: whatever should end the lesson (SIGINT, SIGTERM, and best SIGHUP and
+// SIGPIPE too, so that closing the terminal or the pipe does not leave queues
+// behind for a minute) must end that context, and the lesson cleans up.
+func Command(getenv func(string) string, embedded Embedded) *cobra.Command {
 	var url string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -46,36 +49,32 @@ they add up, else with 1 and a line for each that does not.`,
 			cmd.SilenceUsage = true // from here on, errors are not about usage
 			switch {
 			case !cmd.Flags().Changed("url"):
-				url = os.Getenv("AMQP_URL")
+				url = getenv("AMQP_URL")
 			case url == "":
 				return errors.New("--url is empty") // a forgotten variable must not choose another broker
 			}
-			// SIGPIPE too: writing to a closed pipe must end the run, not the
-			// process, or its queues would stay behind for a while.
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-			defer stop()
 			out := cmd.OutOrStdout()
-			o := Options{URL: url, Out: out, JSON: asJSON, Color: wantsColor(out)}
+			o := Options{URL: url, Out: out, JSON: asJSON, Color: wantsColor(out, getenv)}
 			if url == "" {
-				dial, stopBroker, err := embedded(ctx)
+				dial, stopBroker, err := embedded(cmd.Context())
 				if err != nil {
 					return err
 				}
 				defer stopBroker()
 				o.Dial, o.Broker = dial, "the WarrenMQ broker inside this process (set AMQP_URL to use a RabbitMQ)"
 			}
-			_, err := Run(ctx, o)
+			_, err := Run(cmd.Context(), o)
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "", "AMQP `URL` of the broker to use (default: $AMQP_URL, else a broker inside this process)")
+	cmd.Flags().StringVarP(&url, "url", "u", "", "AMQP `URL` of the broker to use (default: $AMQP_URL, else a broker inside this process)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per event and line, the last one a summary")
 	return cmd
 }
 
 // wantsColor follows the terminal, and no-color.org: any NO_COLOR but an empty one
 // turns colour off.
-func wantsColor(out io.Writer) bool {
+func wantsColor(out io.Writer, getenv func(string) string) bool {
 	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(f.Fd())) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }

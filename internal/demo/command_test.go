@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"testing"
 )
 
 // noEmbedded fails the test if the command asks for an embedded broker.
-func noEmbedded(t *testing.T) func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+func noEmbedded(t *testing.T) Embedded {
 	return func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
 		t.Error("the embedded broker was started")
 		return nil, nil, errors.New("no embedded broker")
@@ -36,7 +37,7 @@ func TestCommandNeverFallsBack(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Setenv("AMQP_URL", tc.env)
-			cmd := Command(noEmbedded(t))
+			cmd := Command(os.Getenv, noEmbedded(t))
 			var out bytes.Buffer
 			cmd.SetOut(&out)
 			cmd.SetErr(&out)
@@ -58,7 +59,7 @@ func TestCommandStartsAndStopsTheEmbeddedBroker(t *testing.T) {
 	t.Setenv("AMQP_URL", "")
 	refused := errors.New("refused on purpose")
 	started, dialled, stopped := 0, 0, 0
-	cmd := Command(func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+	cmd := Command(os.Getenv, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
 		started++
 		return func(string, string) (net.Conn, error) { dialled++; return nil, refused }, func() { stopped++ }, nil
 	})

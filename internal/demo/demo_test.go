@@ -216,6 +216,42 @@ func TestSilentBrokerIsNamed(t *testing.T) {
 	wantGone(t, real, l.names)
 }
 
+// TestLostConnections cuts every connection in the middle of a step.
+func TestLostConnections(t *testing.T) {
+	t.Parallel()
+	o := testBroker(t)
+	dial := o.Dial
+	if dial == nil {
+		dial = dialTCP
+	}
+	real := o
+	var mu sync.Mutex
+	var conns []net.Conn
+	o.Dial = func(network, addr string) (net.Conn, error) {
+		conn, err := dial(network, addr)
+		mu.Lock()
+		defer mu.Unlock()
+		conns = append(conns, conn)
+		return conn, err
+	}
+	o.Out = &trigger{text: "a fast consumer joins", call: func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}}
+	l, err := tell(t, t.Context(), o)
+	if err == nil || !strings.HasPrefix(err.Error(), "step 3 (back-pressure): ") {
+		t.Errorf("error %v, want one of step 3", err)
+	}
+	var mismatch *MismatchError
+	if asError(err, &mismatch) {
+		t.Errorf("a lost connection is told as a mismatch: %v", err)
+	}
+	wantGone(t, real, l.names)
+}
+
 // TestMuteListener has nothing that speaks AMQP behind the port at all.
 func TestMuteListener(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -117,8 +118,33 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	case errors.Is(err, errNoAnswer):
 		return fmt.Errorf("%w within %v", err, d.connectWithin)
 	}
+	return plain(err)
+}
+
+// plain shortens the errors of the network and of brokers to what helps a reader;
+// the whole stays inside.
+func plain(err error) error {
+	var broker *amqp.Error
+	var name *net.DNSError
+	var number syscall.Errno
+	switch {
+	case errors.As(err, &broker):
+		return &shortError{fmt.Sprintf("%s (%d)", broker.Reason, broker.Code), err}
+	case errors.As(err, &name):
+		return &shortError{name.Err, err}
+	case errors.As(err, &number):
+		return &shortError{number.Error(), err}
+	}
 	return err
 }
+
+type shortError struct {
+	text  string
+	whole error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.whole }
 
 // shown is the URL without its password; an address at least, or a hint, when it
 // is not a URL at all.

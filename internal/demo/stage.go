@@ -75,7 +75,7 @@ func (s *stage) play(parent context.Context) error {
 		return fmt.Errorf("%s: no answer from the broker within %v while %s%s",
 			where, s.limits.step, s.doing, s.blockedReason())
 	}
-	return fmt.Errorf("%s: %s: %w", where, s.doing, err)
+	return fmt.Errorf("%s: %s: %w", where, s.doing, plain(err))
 }
 
 // blockedReason explains a silence that the broker announced itself.

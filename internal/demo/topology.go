@@ -65,7 +65,7 @@ func (l *lesson) cleanUp(parent context.Context) error {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("no answer within %v", l.limits.cleanup)
 		}
-		return fmt.Errorf("clean up (queues named %s* delete themselves after %v): %w", l.names.prefix, unusedFor, err)
+		return fmt.Errorf("clean up (queues named %s* delete themselves after %v): %w", l.names.prefix, unusedFor, plain(err))
 	}
 	l.tell.cleaned(l.report.QueuesDeleted, l.report.ExchangesDeleted)
 	return nil
