@@ -68,7 +68,7 @@ func (a *alarm) await(c *Conn) {
 		c.Out.Send(0, &wire.ConnectionBlocked{Reason: "low on memory"})
 	}
 	a.mu.Lock()
-	for a.up.Load() && !a.closed && !c.Out.isClosed() {
+	for a.up.Load() && !a.closed && !c.woken.Load() {
 		a.down.Wait()
 	}
 	a.mu.Unlock()

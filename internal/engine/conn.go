@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"sync/atomic"
+
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -35,6 +37,8 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
+	readerHeld       atomic.Bool
+	woken            atomic.Bool // the connection is ending: no alarm holds its reader
 }
 
 // Open adds a connection to a virtual host.
@@ -119,6 +123,22 @@ func (c *Conn) Refill() {
 func (c *Conn) AwaitUnblocked() {
 	if c.publishedInAlarm {
 		c.publishedInAlarm = false
+		c.readerHeld.Store(true)
 		c.e.alarm.await(c)
+		c.readerHeld.Store(false)
 	}
+}
+
+// ReaderHeld tells whether the reader is held by AwaitUnblocked, or by output
+// that does not drain, so that silence of the client means nothing. Safe for
+// concurrent use.
+func (c *Conn) ReaderHeld() bool {
+	return c.readerHeld.Load() || c.Out.held.Load() >= OutputHardCapBytes
+}
+
+// WakeBlocked lets a reader that AwaitUnblocked holds look at its connection
+// again. Safe for concurrent use.
+func (c *Conn) WakeBlocked() {
+	c.woken.Store(true)
+	c.e.alarm.wakeAll()
 }

@@ -175,9 +175,3 @@ func (o *Outbox) takeStalled(dst []*Consumer) []*Consumer {
 	o.stalled = o.stalled[:0]
 	return dst
 }
-
-func (o *Outbox) isClosed() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.closed
-}

@@ -22,6 +22,7 @@ const mergeBelow = 4096
 type Content struct {
 	phase    phase
 	owned    bool
+	discard  bool   // the body is over the limit: count it, keep nothing
 	raw      []byte // frames so far
 	own      []byte // memory for raw once owned; kept for the next message
 	left     uint64 // body bytes still to come
@@ -48,23 +49,31 @@ func (c *Content) Busy() bool { return c.phase != idle }
 // Begin starts with a whole basic.publish frame. maxFrame is the negotiated
 // frame_max, the bound for merged body frames.
 func (c *Content) Begin(frame []byte, maxFrame uint32) {
-	c.phase, c.owned, c.raw, c.lastBody = wantHeader, false, frame, 0
+	c.phase, c.owned, c.discard, c.raw, c.lastBody = wantHeader, false, false, frame, 0
 	c.maxFrame = maxFrame
 }
 
-// Header adds the content header frame. maxBody bounds the announced size
-// (0: no bound); a larger one is RabbitMQ's 406. done means the message has no
-// body and is complete.
+// bodyCeiling is the announced body size that no configuration allows
+// (RabbitMQ: 512 MiB); it is refused before the body comes.
+const bodyCeiling = 512 << 20
+
+// Header adds the content header frame. maxBody bounds the announced size: a
+// larger body is read and dropped, and TooLarge tells so once the content is
+// complete, as RabbitMQ does. done means the content is complete.
 func (c *Content) Header(frame []byte, h *wire.HeaderView, maxBody uint64) (done bool, err *wire.Error) {
+	if h.Weight != 0 {
+		return false, c.WrongFrame()
+	}
 	if h.Class != 60 {
 		return false, wire.ConnectionError(wire.UnexpectedFrame,
 			"expected content header for class 60, got one for class %d instead", h.Class).On(wire.IDBasicPublish)
 	}
-	c.size, c.left = h.BodySize, h.BodySize
-	if maxBody > 0 && h.BodySize > maxBody {
-		return false, wire.ChannelError(wire.PreconditionFailed,
-			"message size %d is larger than configured max size %d", h.BodySize, maxBody).On(wire.IDBasicPublish)
+	if h.BodySize > bodyCeiling {
+		return false, wire.ConnectionError(wire.FrameErrorCode,
+			"content body size %d exceeds maximum allowed size %d", h.BodySize, bodyCeiling)
 	}
+	c.size, c.left = h.BodySize, h.BodySize
+	c.discard = h.BodySize > maxBody
 	c.add(frame)
 	if c.left == 0 {
 		c.phase = idle
@@ -91,13 +100,15 @@ func (c *Content) WantsHeader() bool { return c.phase == wantHeader }
 func (c *Content) Body(frame []byte) (done bool, err *wire.Error) {
 	payload := len(frame) - wire.FrameOverhead
 	if uint64(payload) > c.left {
-		return false, wire.ConnectionError(wire.FrameErrorCode,
-			"content body larger than announced: %d bytes left, frame of %d", c.left, payload).On(wire.IDBasicPublish)
+		return false, wire.ConnectionError(wire.FrameErrorCode, "content body frame exceeds remaining content size")
 	}
 	if payload == 0 {
 		return false, nil
 	}
 	c.left -= uint64(payload)
+	if c.discard {
+		return c.finish(), nil
+	}
 	if payload < mergeBelow && (c.left > 0 || c.lastBody > 0) && !c.owned {
 		c.Detach()
 	}
@@ -109,6 +120,16 @@ func (c *Content) Body(frame []byte) (done bool, err *wire.Error) {
 	}
 	c.add(frame)
 	return c.finish(), nil
+}
+
+// TooLarge is the error for a complete content whose body was over the limit,
+// nil for any other.
+func (c *Content) TooLarge(maxBody uint64) *wire.Error {
+	if !c.discard {
+		return nil
+	}
+	return wire.ChannelError(wire.PreconditionFailed,
+		"message size %d is larger than configured max size %d", c.size, maxBody)
 }
 
 func (c *Content) finish() bool {

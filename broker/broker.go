@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/warrenmq/warren/internal/amqpserver"
+	"github.com/warrenmq/warren/internal/engine"
+)
+
+// ErrClosed is what Serve and Dial return after Shutdown.
+var ErrClosed = errors.New("broker: closed")
+
+// Broker is a running broker. Make it with Open, end it with Shutdown.
+type Broker struct {
+	engine *engine.Engine
+	server *amqpserver.Server
+	done   chan struct{}
+}
+
+// Open starts a broker. The error says which field of the Config is wrong.
+func Open(c Config) (*Broker, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	users, err := c.users()
+	if err != nil {
+		return nil, err
+	}
+	ec := engine.Config{VHosts: c.VHosts, MemoryLimitBytes: c.MemoryLimitBytes, Logger: c.Logger}
+	if c.Clock != nil {
+		ec.Clock = c.Clock
+	}
+	b := &Broker{engine: engine.New(ec), done: make(chan struct{})}
+	b.server = amqpserver.New(amqpserver.Config{
+		Engine: b.engine, Users: users, Logger: c.Logger, Version: c.Version,
+		FrameMax: c.FrameMax, ChannelMax: c.ChannelMax, HeartbeatSeconds: c.heartbeatSeconds(),
+		MaxMessageBytes: uint64(c.MaxMessageBytes), MaxConnections: c.MaxConnections,
+		HandshakeTimeout: c.HandshakeTimeout,
+	})
+	return b, nil
+}
+
+// Serve accepts AMQP connections from l until Shutdown, and then returns
+// ErrClosed; any other error is the listener's. It closes l. A broker may serve
+// several listeners, each in a call of its own.
+func (b *Broker) Serve(l net.Listener) error {
+	err := b.server.Serve(l)
+	if errors.Is(err, amqpserver.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+// Dial connects to the broker inside the process. The arguments are ignored, so
+// that it fits the Dial field of amqp091-go's Config; whatever host stands in
+// the URL, the connection leads here. Both ends report a loopback address.
+func (b *Broker) Dial(network, addr string) (net.Conn, error) {
+	return b.DialContext(context.Background(), network, addr)
+}
+
+// DialContext is Dial with a context, for clients that want one. The connection
+// is there at once; ctx does not bound its life.
+func (b *Broker) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-b.done:
+		return nil, ErrClosed
+	default:
+	}
+	client, server := pipe()
+	b.server.ServeConn(server)
+	return client, nil
+}
+
+// Shutdown stops accepting, tells clients that the broker is going
+// (connection.close 320) and waits for them until ctx ends; those that are left
+// are cut, and the error is ctx's. A second call returns nil at once.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return nil
+	default:
+	}
+	close(b.done)
+	err := b.server.Shutdown(ctx)
+	b.engine.Close()
+	if err != nil {
+		return fmt.Errorf("broker: not every client said goodbye: %w", err)
+	}
+	return nil
+}
+
+// ConnectionCount is the number of client connections.
+func (b *Broker) ConnectionCount() int { return b.server.ConnCount() }
+
+// Faults makes things go wrong on purpose, for tests (package brokertest).
+func (b *Broker) Faults() Faults { return Faults{b} }
+
+// Faults are failures that a test can cause.
+type Faults struct{ b *Broker }
+
+// CutConnections drops every connection without a word, as a network failure
+// would.
+func (f Faults) CutConnections() { f.b.server.CutAll() }
+
+// HoldConfirms keeps all publisher confirms back, as a disk that does not
+// answer would, until ReleaseConfirms.
+func (f Faults) HoldConfirms() { f.b.engine.HoldConfirms() }
+
+// ReleaseConfirms ends HoldConfirms and sends what was kept back.
+func (f Faults) ReleaseConfirms() { f.b.engine.ReleaseConfirms() }

@@ -1,0 +1,191 @@
+package broker
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// pipeBytes is how much one direction of an in-process connection holds before
+// writers wait: as much as a socket buffer.
+const pipeBytes = 256 << 10
+
+// pipe makes an in-process connection: unlike net.Pipe it is buffered, so that
+// both ends can write at the same time, as they may on a socket.
+func pipe() (client, server net.Conn) {
+	a, b := newFlow(), newFlow()
+	return &pipeEnd{in: a, out: b}, &pipeEnd{in: b, out: a}
+}
+
+// pipeAddr is the address of both ends. It is a loopback address, because that
+// is where they are.
+var pipeAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+
+// pipeEnd is one end of a pipe.
+type pipeEnd struct{ in, out *flow }
+
+func (p *pipeEnd) Read(b []byte) (int, error)  { return p.in.read(b) }
+func (p *pipeEnd) Write(b []byte) (int, error) { return p.out.write(b) }
+func (p *pipeEnd) LocalAddr() net.Addr         { return pipeAddr }
+func (p *pipeEnd) RemoteAddr() net.Addr        { return pipeAddr }
+
+// Close ends both directions: the peer reads what was written, then EOF.
+func (p *pipeEnd) Close() error {
+	p.in.close(true)
+	p.out.close(false)
+	return nil
+}
+
+func (p *pipeEnd) SetDeadline(t time.Time) error {
+	p.in.readLimit.set(p.in, t)
+	p.out.writeLimit.set(p.out, t)
+	return nil
+}
+
+func (p *pipeEnd) SetReadDeadline(t time.Time) error {
+	p.in.readLimit.set(p.in, t)
+	return nil
+}
+
+func (p *pipeEnd) SetWriteDeadline(t time.Time) error {
+	p.out.writeLimit.set(p.out, t)
+	return nil
+}
+
+// flow is one direction: a ring of bytes that grows up to pipeBytes.
+type flow struct {
+	mu           sync.Mutex
+	change       sync.Cond
+	buf          []byte
+	start, used  int
+	readerClosed bool // writes fail
+	writerClosed bool // reads end once the ring is empty
+	readLimit    limit
+	writeLimit   limit
+}
+
+func newFlow() *flow {
+	f := &flow{buf: make([]byte, 4096)}
+	f.change.L = &f.mu
+	return f
+}
+
+func (f *flow) read(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		switch {
+		case f.readerClosed:
+			return 0, net.ErrClosed
+		case f.readLimit.passed:
+			return 0, os.ErrDeadlineExceeded
+		case len(b) == 0:
+			return 0, nil
+		case f.used > 0:
+			n := copy(b, f.buf[f.start:min(f.start+f.used, len(f.buf))])
+			f.start = (f.start + n) % len(f.buf)
+			f.used -= n
+			if n < len(b) && f.used > 0 {
+				m := copy(b[n:], f.buf[f.start:f.start+f.used])
+				f.start, f.used = f.start+m, f.used-m
+				n += m
+			}
+			f.change.Broadcast()
+			return n, nil
+		case f.writerClosed:
+			return 0, io.EOF
+		}
+		f.change.Wait()
+	}
+}
+
+func (f *flow) write(b []byte) (written int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		switch {
+		case f.writerClosed:
+			return written, net.ErrClosed
+		case f.readerClosed:
+			return written, io.ErrClosedPipe
+		case f.writeLimit.passed:
+			return written, os.ErrDeadlineExceeded
+		case written == len(b):
+			return written, nil
+		}
+		f.grow(len(b) - written)
+		if room := len(f.buf) - f.used; room > 0 {
+			end := (f.start + f.used) % len(f.buf)
+			n := copy(f.buf[end:min(end+room, len(f.buf))], b[written:])
+			f.used += n
+			written += n
+			f.change.Broadcast()
+			continue
+		}
+		f.change.Wait()
+	}
+}
+
+// grow makes room for n bytes more, within pipeBytes.
+func (f *flow) grow(n int) {
+	want := len(f.buf)
+	for want < f.used+n && want < pipeBytes {
+		want *= 2
+	}
+	if want == len(f.buf) {
+		return
+	}
+	bigger := make([]byte, want)
+	k := copy(bigger, f.buf[f.start:min(f.start+f.used, len(f.buf))])
+	copy(bigger[k:], f.buf[:f.used-k])
+	f.buf, f.start = bigger, 0
+}
+
+func (f *flow) close(byReader bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if byReader {
+		f.readerClosed = true
+	} else {
+		f.writerClosed = true
+	}
+	f.change.Broadcast()
+}
+
+// limit is a deadline. Its fields are guarded by the flow's lock.
+type limit struct {
+	passed bool
+	timer  *time.Timer
+	number uint64 // number of the last set, so that an old timer does nothing
+}
+
+func (l *limit) set(f *flow, t time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	l.number++
+	l.passed = false
+	if t.IsZero() {
+		return
+	}
+	d := time.Until(t)
+	if d <= 0 {
+		l.passed = true
+		f.change.Broadcast()
+		return
+	}
+	number := l.number
+	l.timer = time.AfterFunc(d, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if l.number == number {
+			l.passed = true
+			f.change.Broadcast()
+		}
+	})
+}
