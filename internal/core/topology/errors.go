@@ -50,9 +50,9 @@ func precondition(text string) *wire.Error {
 
 var nameCleaner = strings.NewReplacer("\r", "", "\n", "")
 
-// CleanName is a queue or exchange name as RabbitMQ reads it: without CR and LF.
-// Every method here applies it to the names it is given; permission checks that
-// come first need it too.
+// CleanName is a name as declares, deletes and bindings read it, as in RabbitMQ:
+// without CR and LF. Those methods apply it themselves; permission checks that
+// come first need it too. Publishing and consuming take names as they are.
 func CleanName(name string) string {
 	if strings.ContainsAny(name, "\r\n") {
 		return nameCleaner.Replace(name)

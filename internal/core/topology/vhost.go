@@ -62,18 +62,16 @@ func (v *VHost) Queue(name string) *Queue { return v.queues[name] }
 // QueueByID returns the queue with that id, nil if it is gone.
 func (v *VHost) QueueByID(id uint64) *Queue { return v.queuesByID[id] }
 
-// FindQueue returns the queue of that name (cleaned of CR and LF), or 404.
+// FindQueue returns the queue of exactly that name, or 404.
 func (v *VHost) FindQueue(name string) (*Queue, *wire.Error) {
-	name = CleanName(name)
 	if q := v.queues[name]; q != nil {
 		return q, nil
 	}
 	return nil, v.NoQueue(name)
 }
 
-// FindExchange returns the exchange of that name (cleaned of CR and LF), or 404.
+// FindExchange returns the exchange of exactly that name, or 404.
 func (v *VHost) FindExchange(name string) (*Exchange, *wire.Error) {
-	name = CleanName(name)
 	if x := v.exchanges[name]; x != nil {
 		return x, nil
 	}
