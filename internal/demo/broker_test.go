@@ -9,16 +9,20 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/warrenmq/warren/brokertest"
 )
 
-// testBroker gives a test a broker to tell the lesson on: the one AMQP_URL names.
+// testBroker gives a test a broker to tell the lesson on: the one AMQP_URL names, a
+// RabbitMQ for instance, else a WarrenMQ of the test's own, reached in the process.
 func testBroker(t *testing.T) Options {
 	t.Helper()
-	url := os.Getenv("AMQP_URL")
-	if url == "" {
-		t.Skip("AMQP_URL names no broker")
+	o := Options{URL: os.Getenv("AMQP_URL"), Out: io.Discard, limits: limits{patience: 2 * time.Second}}
+	if o.URL == "" {
+		b := brokertest.New(t)
+		o.URL, o.Dial = defaultURL, b.Dial
 	}
-	return Options{URL: url, Out: io.Discard, limits: limits{patience: 2 * time.Second}}
+	return o
 }
 
 // tell runs the lesson and returns it with all it knows, for tests that look

@@ -5,10 +5,16 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"strings"
 	"testing"
+
+	"github.com/warrenmq/warren/brokertest"
 )
+
+// env is an environment.
+type env map[string]string
+
+func (e env) get(key string) string { return e[key] }
 
 // noEmbedded fails the test if the command asks for an embedded broker.
 func noEmbedded(t *testing.T) Embedded {
@@ -36,8 +42,7 @@ func TestCommandNeverFallsBack(t *testing.T) {
 		{"empty flag", "", []string{"--url", ""}, "--url is empty"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			t.Setenv("AMQP_URL", tc.env)
-			cmd := Command(os.Getenv, noEmbedded(t))
+			cmd := Command(env{"AMQP_URL": tc.env}.get, noEmbedded(t))
 			var out bytes.Buffer
 			cmd.SetOut(&out)
 			cmd.SetErr(&out)
@@ -56,10 +61,9 @@ func TestCommandNeverFallsBack(t *testing.T) {
 
 // TestCommandStartsAndStopsTheEmbeddedBroker runs the command without a URL.
 func TestCommandStartsAndStopsTheEmbeddedBroker(t *testing.T) {
-	t.Setenv("AMQP_URL", "")
 	refused := errors.New("refused on purpose")
 	started, dialled, stopped := 0, 0, 0
-	cmd := Command(os.Getenv, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+	cmd := Command(env{}.get, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
 		started++
 		return func(string, string) (net.Conn, error) { dialled++; return nil, refused }, func() { stopped++ }, nil
 	})
@@ -70,5 +74,23 @@ func TestCommandStartsAndStopsTheEmbeddedBroker(t *testing.T) {
 	}
 	if started != 1 || dialled != 1 || stopped != 1 {
 		t.Errorf("started %d, dialled %d, stopped %d times, want 1 each", started, dialled, stopped)
+	}
+}
+
+// TestCommand is the whole of `warren demo --json` on an embedded broker.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t)
+	cmd := Command(env{"AMQP_URL": ""}.get, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+		return b.Dial, func() {}, nil
+	})
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--json"})
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if text := out.String(); !strings.Contains(text, `"event":"summary","ok":true`) || !strings.Contains(text, "broker inside this process") {
+		t.Errorf("wrote %s", text)
 	}
 }
