@@ -16,6 +16,8 @@ type channel struct {
 	content   session.Content
 	mandatory bool
 	listed    bool // in conn.busy
+	// closedByBoth: the client's channel.close crossed ours.
+	closedByBoth bool
 }
 
 // handleFrame handles one frame. frame is all of it; its capacity reaches to the
@@ -29,8 +31,7 @@ func (c *conn) handleFrame(f wire.Frame, frame []byte) (over bool) {
 		return c.handleUnopened(f)
 	}
 	if ch.eng == nil {
-		c.handleClosingChannel(ch, f)
-		return false
+		return c.handleClosingChannel(ch, f)
 	}
 	var err *wire.Error
 	switch f.Type {
@@ -94,17 +95,26 @@ func (c *conn) handleUnopened(f wire.Frame) (over bool) {
 
 // handleClosingChannel waits for the end of a channel that we have closed.
 // Everything else that the client had under way for it is ignored.
-func (c *conn) handleClosingChannel(ch *channel, f wire.Frame) {
+//
+// A client that closes the channel at the same moment gets its answer, and will
+// still answer our close, or else open the channel anew.
+func (c *conn) handleClosingChannel(ch *channel, f wire.Frame) (over bool) {
 	if f.Type != wire.FrameMethod {
-		return
+		return false
 	}
 	switch wire.PeekMethod(f.Payload) {
 	case wire.IDChannelCloseOk:
 		delete(c.channels, ch.id)
-	case wire.IDChannelClose: // both closed at once
-		delete(c.channels, ch.id)
+	case wire.IDChannelClose:
+		ch.closedByBoth = true
 		c.eng.Out.Send(ch.id, &wire.ChannelCloseOk{})
+	case wire.IDChannelOpen:
+		if ch.closedByBoth {
+			delete(c.channels, ch.id)
+			return c.handleUnopened(f)
+		}
 	}
+	return false
 }
 
 // handleMethodFrame handles a method on an open channel. The two methods of the
