@@ -1,0 +1,138 @@
+package bench
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"testing"
+
+	"github.com/warrenmq/warren/broker"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// serve starts a broker on a loopback port for the length of a test.
+func serve(t testing.TB) (dial func() *Client) {
+	b, err := broker.Open(broker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := contextDone()
+		defer cancel()
+		b.Shutdown(ctx)
+		if err := <-done; !errors.Is(err, broker.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return func() *Client {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Connect(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flow is a publisher and a consumer of one queue.
+type flow struct {
+	pub, con *Client
+	frames   []byte
+	burst    int
+	ack      bool
+	confirm  uint64 // publishes so far, if confirms are on
+}
+
+func newFlow(t testing.TB, dial func() *Client, bodyBytes, burst int, persistent, ack, confirm bool) *flow {
+	f := &flow{pub: dial(), con: dial(), burst: burst, ack: ack, frames: Publishes("bench", burst, bodyBytes, persistent)}
+	must(t, f.con.Call(&wire.QueueDeclare{Queue: "bench", Durable: persistent, AutoDelete: !persistent}, wire.IDQueueDeclareOk))
+	must(t, f.con.Call(&wire.BasicQos{PrefetchCount: 10000}, wire.IDBasicQosOk))
+	must(t, f.con.Call(&wire.BasicConsume{Queue: "bench", ConsumerTag: "c", NoAck: !ack}, wire.IDBasicConsumeOk))
+	if confirm {
+		must(t, f.pub.Call(&wire.ConfirmSelect{}, wire.IDConfirmSelectOk))
+		f.confirm = 1
+	}
+	return f
+}
+
+// run sends bursts and takes them at the other end.
+func (f *flow) run(bursts int) error {
+	failed := make(chan error, 1)
+	go func() {
+		for range bursts {
+			if err := f.pub.Write(f.frames); err != nil {
+				failed <- err
+				return
+			}
+			if f.confirm > 0 {
+				if err := f.pub.Confirms(f.confirm + uint64(f.burst) - 1); err != nil {
+					failed <- err
+					return
+				}
+				f.confirm += uint64(f.burst)
+			}
+		}
+		failed <- nil
+	}()
+	err := f.con.Deliveries(bursts*f.burst, f.ack)
+	return errors.Join(err, <-failed)
+}
+
+// TestNoAllocationPerMessage sends 10,000 messages through a warm broker over
+// real sockets, with confirms and acks, and counts the allocations of the whole
+// process: the client makes none, so what is left is the broker's.
+func TestNoAllocationPerMessage(t *testing.T) {
+	for name, c := range map[string]struct{ persistent, ack, confirm bool }{
+		"transient, no ack":                   {},
+		"persistent, acknowledged, confirmed": {true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFlow(t, serve(t), 100, 200, c.persistent, c.ack, c.confirm)
+			must(t, f.run(100)) // warm up: buffers, pages and chunks reach their size
+			defer debug.SetGCPercent(debug.SetGCPercent(-1))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			must(t, f.run(50))
+			runtime.ReadMemStats(&after)
+			// A fixed number for starting the run, none for each message.
+			if n := after.Mallocs - before.Mallocs; n > 100 {
+				t.Errorf("%d allocations (%d bytes) for 10,000 messages", n, after.TotalAlloc-before.TotalAlloc)
+			}
+		})
+	}
+}
+
+func benchmark(b *testing.B, bodyBytes, burst int, persistent, ack, confirm bool) {
+	f := newFlow(b, serve(b), bodyBytes, burst, persistent, ack, confirm)
+	must(b, f.run(20))
+	b.SetBytes(int64(bodyBytes))
+	b.ResetTimer()
+	if n := b.N / burst; n > 0 {
+		must(b, f.run(n))
+	}
+}
+
+func BenchmarkTransient16B(b *testing.B)     { benchmark(b, 16, 800, false, false, false) }
+func BenchmarkTransient1KB(b *testing.B)     { benchmark(b, 1024, 60, false, false, false) }
+func BenchmarkTransient64KB(b *testing.B)    { benchmark(b, 64<<10, 4, false, false, false) }
+func BenchmarkPersistent16BAck(b *testing.B) { benchmark(b, 16, 800, true, true, true) }
+func BenchmarkPersistent1KBAck(b *testing.B) { benchmark(b, 1024, 256, true, true, true) }
+func BenchmarkConfirmOneByOne(b *testing.B)  { benchmark(b, 1024, 1, true, true, true) }
