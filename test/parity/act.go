@@ -38,6 +38,12 @@ func (r *runner) act(st *step, c *conn) error {
 		return r.count(st, c)
 	case "gone":
 		return r.gone(st, c)
+	case "reopen":
+		if r.closed[fmt.Sprintf("%s%d", st.conn, st.channel)] {
+			st.verb = "channel.open"
+			return r.method(st, c)
+		}
+		return nil
 	case "raw":
 		c.send([]byte(strings.Join(st.words, "")))
 		return nil
@@ -79,6 +85,9 @@ func (r *runner) method(st *step, c *conn) error {
 	}
 	if err := c.sendMethod(st.channel, m.name, st.named); err != nil {
 		return err
+	}
+	if m.name == "channel.open" {
+		delete(r.closed, fmt.Sprintf("%s%d", st.conn, st.channel))
 	}
 	noWait, _ := st.named["no-wait"].(bool)
 	if len(m.replies) == 0 || noWait {

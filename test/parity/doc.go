@@ -19,7 +19,9 @@
 //	a1 confirms 5                             until tags 1..5 are confirmed; how acks were batched is not recorded
 //	a1 sync                                   a round trip that is not recorded
 //	a1 quiet 50ms                             records whatever comes within that time
-//	a1 until queue.declare-ok message-count=2 queue=~q   repeats a passive declare until the count is there
+//	a1 count ~q messages=2 consumers=0        asks until both numbers are there
+//	a1 gone queue=~q | exchange=~x            asks until it does not exist
+//	a1 reopen                                 channel.open if the server has closed the channel
 //	a tcp | a raw "AMQP\x00" | a frame 1 0 "payload" [end=0xff] [size=9] | a drop
 //
 // "~" in any string is a prefix unique to the run, written back as "~" in the

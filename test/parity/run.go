@@ -23,7 +23,8 @@ type runner struct {
 	vars      map[string]string
 	mask      *masker
 	out       strings.Builder
-	last      []event // what the latest step received, for "=>"
+	last      []event         // what the latest step received, for "=>"
+	closed    map[string]bool // channels ("a1") whose close by the server has been seen
 	queues    map[string]bool
 	exchanges map[string]bool
 }
@@ -39,7 +40,7 @@ func Run(script, amqpURL string) (string, error) {
 		target.Host += ":5672"
 	}
 	r := &runner{target: target, conns: map[string]*conn{}, vars: map[string]string{}, mask: newMasker(),
-		queues: map[string]bool{}, exchanges: map[string]bool{}}
+		closed: map[string]bool{}, queues: map[string]bool{}, exchanges: map[string]bool{}}
 	defer r.cleanUp()
 	for i, line := range strings.Split(script, "\n") {
 		line = strings.TrimSpace(line)
@@ -197,6 +198,9 @@ func (r *runner) record(name string, channel uint16, got, zero []event, ok bool)
 	r.last = append(r.last, got...)
 	for _, e := range got {
 		fmt.Fprintf(&r.out, "< %s%d %s\n", name, channel, e.format(r.mask))
+		if e.name == "channel.close" {
+			r.closed[fmt.Sprintf("%s%d", name, channel)] = true
+		}
 	}
 	for _, e := range zero {
 		fmt.Fprintf(&r.out, "< %s0 %s\n", name, e.format(r.mask))
@@ -213,7 +217,7 @@ func (r *runner) finish() {
 		c := r.conns[name]
 		if _, dead, _ := c.ending(); !dead {
 			_ = c.sendMethod(0, "connection.close", args{"reply-code": uint64(200), "reply-text": "end"})
-			c.await(0, []string{"connection.close-ok"}, 1, replyLimit)
+			c.await(0, []string{"connection.close-ok"}, 1, time.Second)
 		}
 		for ch := range uint16(hiddenChannel) {
 			rest, _ := c.take(ch, func(event) bool { return false })

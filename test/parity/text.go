@@ -126,13 +126,14 @@ func (s *scanner) value() value {
 	case strings.HasPrefix(s.s, `"`):
 		return value{'S', s.str("")}
 	}
-	w := strings.TrimSpace(s.str(",]} "))
+	if rest, ok := strings.CutPrefix(s.s, "x:"); ok {
+		s.s = rest
+		return value{'x', s.str("")}
+	}
+	w := s.str(",]} ")
 	v, err := bareValue(w)
 	if err != nil {
 		s.fail("value %q: %v", w, err)
-	}
-	if w == "x:" {
-		v.v = s.str("")
 	}
 	return v
 }
@@ -144,8 +145,6 @@ func bareValue(w string) (value, error) {
 		return value{'t', w == "true"}, nil
 	case "V":
 		return value{'V', nil}, nil
-	case "x:":
-		return value{'x', ""}, nil
 	}
 	tag := byte('I')
 	if len(w) > 2 && w[1] == ':' {
