@@ -98,7 +98,7 @@ func (s *stage) returnUnroutable(ctx context.Context, p *publisher) error {
 		return nil
 	}
 	s.note("returned", map[string]any{"code": r.ReplyCode, "reason": r.ReplyText, "id": r.MessageId},
-		"  returned: %d %s, and then confirmed: dealt with, but no queue has it", r.ReplyCode, r.ReplyText)
+		"  returned: %d %s, then confirmed: dealt with, but in no queue", r.ReplyCode, r.ReplyText)
 	s.check(r.MessageId == "entry-lost" && r.ReplyCode == amqp.NoRoute,
 		"mandatory gave back %s with code %d (%d is NO_ROUTE)", r.MessageId, r.ReplyCode, amqp.NoRoute)
 	return nil

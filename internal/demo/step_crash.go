@@ -91,7 +91,7 @@ func (s *stage) killConsumer(ctx context.Context, queue string) ([]string, error
 	slices.Sort(lost)
 	s.ledger.count(func(t *Tally) { t.CutOff += len(lost) })
 	s.note("died", map[string]any{"received": got, "acked": 1, "held": lost},
-		"the consumer took %d parcels and acked 1; then its connection is cut, no goodbye", got)
+		"a consumer took %d parcels and acked 1; then its connection is cut", got)
 	s.note("held", map[string]any{"ids": lost}, "in its hands were %s", strings.Join(lost, ", "))
 	s.check(len(lost) == victimPrefetch, "it died holding %d unacked messages (prefetch %d)", len(lost), victimPrefetch)
 	return lost, nil
@@ -125,6 +125,6 @@ func (s *stage) survive(ctx context.Context, queue string, lost []string, ready 
 		}
 	}
 	slices.Sort(again)
-	s.check(slices.Equal(again, lost), "redelivered are exactly the messages the dead consumer held: %s", strings.Join(again, ", "))
+	s.check(slices.Equal(again, lost), "redelivered are just those it held: %s", strings.Join(again, ", "))
 	return nil
 }

@@ -187,7 +187,7 @@ func (m *mailer) checkDelays(id string, want int) {
 	for i := range planned {
 		planned[i] = fmt.Sprint(plannedDelay(i + 1).Milliseconds())
 	}
-	m.check(ok, "%s stayed away for %s ms: each longer than the last, none shorter than its TTL (%s ms)", id, strings.Join(shown, ", "), strings.Join(planned, ", "))
+	m.check(ok, "%s stayed away %s ms, each time longer and at least its TTL (%s ms)", id, strings.Join(shown, ", "), strings.Join(planned, ", "))
 }
 
 // checkGrave looks at the hopeless message in the dead-letter queue: x-death must
@@ -202,7 +202,7 @@ func (s *stage) checkGrave(ctx context.Context, t retryTopology) error {
 		return err
 	}
 	history := deaths(d.Headers)
-	s.note("dead-lettered", map[string]any{"id": d.MessageId, "xDeath": history}, "in the dead-letter queue lies %s; its x-death, the last death first:", d.MessageId)
+	s.note("dead-lettered", map[string]any{"id": d.MessageId, "xDeath": history}, "in the dead-letter queue lies %s; its x-death:", d.MessageId)
 	for _, e := range history {
 		s.note("x-death", nil, "  %-8s %dx in %s", e.Reason, e.Count, s.short(e.Queue))
 	}
@@ -213,6 +213,6 @@ func (s *stage) checkGrave(ctx context.Context, t retryTopology) error {
 	rejected := died(history, t.work, "rejected")
 	newest := slices.IndexFunc(history, func(e death) bool { return e.Reason == "rejected" && e.Queue == t.work })
 	s.check(d.MessageId == hopelessID && newest == 0 && rejected == attempts && expired == len(t.delays),
-		"%s was rejected %d times of %d attempts and waited %d times; then the retries end", d.MessageId, rejected, attempts, expired)
+		"%s: %d rejections in %d attempts, %d waits, and then an end", d.MessageId, rejected, attempts, expired)
 	return morgue.ack(d)
 }

@@ -103,7 +103,7 @@ func runRouting(ctx context.Context, s *stage) error {
 		}
 	}
 	got := s.ledger.snapshot().First
-	s.check(got == copies, "%d messages were due to become %d copies; %d arrived", messages, copies, got)
+	s.check(got == copies, "%d messages must become %d copies; %d arrived", messages, copies, got)
 	return nil
 }
 

@@ -92,12 +92,12 @@ func balances() []balance {
 	nacked := counter{"nacked", func(t Tally) int { return t.Nacked }}
 	cutOff := counter{"cut off", func(t Tally) int { return t.CutOff }}
 	return []balance{
-		{"every publish was confirmed", []counter{confirmed}, []counter{published}},
-		{"every copy arrived", []counter{first}, []counter{routed}},
-		{"every message came to an end", []counter{handled, dropped, dead}, []counter{first}},
-		{"every delivery was settled", []counter{acked, nacked, cutOff}, []counter{delivered}},
-		{"what a dead consumer held came back", []counter{redelivered}, []counter{cutOff}},
-		{"every nack led to a retry or the dead letters", []counter{retried, dead}, []counter{nacked}},
+		{"every publish is confirmed", []counter{confirmed}, []counter{published}},
+		{"every copy arrives", []counter{first}, []counter{routed}},
+		{"every message comes to an end", []counter{handled, dropped, dead}, []counter{first}},
+		{"every delivery is settled", []counter{acked, nacked, cutOff}, []counter{delivered}},
+		{"what a dead consumer held comes back", []counter{redelivered}, []counter{cutOff}},
+		{"every nack leads to a retry or the dead letters", []counter{retried, dead}, []counter{nacked}},
 	}
 }
 
@@ -111,19 +111,18 @@ func sum(side []counter, t Tally) int {
 
 func (b balance) holds(t Tally) bool { return sum(b.left, t) == sum(b.right, t) }
 
-// render writes the equation with its numbers: "every publish was confirmed:
-// confirmed 9 = published 9".
+// render writes the equation with its numbers, "9 confirmed = 9 published", and
+// if it does not hold, before it what it means.
 func (b balance) render(t Tally) string {
 	side := func(cs []counter) string {
 		parts := make([]string, len(cs))
 		for i, c := range cs {
-			parts[i] = fmt.Sprintf("%s %d", c.name, c.of(t))
+			parts[i] = fmt.Sprintf("%d %s", c.of(t), c.name)
 		}
 		return strings.Join(parts, " + ")
 	}
-	sign := "="
 	if !b.holds(t) {
-		sign = "is not"
+		return fmt.Sprintf("it must be that %s: %s != %s", b.meaning, side(b.left), side(b.right))
 	}
-	return fmt.Sprintf("%s: %s %s %s", b.meaning, side(b.left), sign, side(b.right))
+	return side(b.left) + " = " + side(b.right)
 }

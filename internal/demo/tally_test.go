@@ -44,7 +44,7 @@ func TestBalancesFail(t *testing.T) {
 			t.Errorf("one more %s goes unnoticed", name)
 		}
 		for _, text := range texts {
-			if !strings.Contains(text, " is not ") {
+			if !strings.Contains(text, " != ") {
 				t.Errorf("%s: %q does not say that it is broken", name, text)
 			}
 		}
