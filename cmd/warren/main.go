@@ -11,7 +11,15 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A reader that went away (warren consume q | head) is an error of the write
+	// and not the end of the process, so that commands can leave a broker tidy.
+	// It must not end the context either: sockets raise the signal too.
+	signal.Ignore(syscall.SIGPIPE)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup asks for it to stay ignored
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	// After the first signal the command finishes what it is doing; a second one
 	// ends the process at once.
 	context.AfterFunc(ctx, stop)

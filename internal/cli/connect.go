@@ -20,6 +20,10 @@ import (
 const (
 	urlEnv     = "AMQP_URL"
 	defaultURL = "amqp://guest:guest@localhost:5672/"
+
+	// endGrace is how long an interrupted command waits for the broker to
+	// answer what is under way.
+	endGrace = 5 * time.Second
 )
 
 // target says which broker a client command talks to, and how.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -73,7 +74,7 @@ back into the same message.`,
 	f.BoolVar(&c.autoAck, "auto-ack", false, "let the broker forget a message as soon as it is sent: faster, and lost if this command dies")
 	f.BoolVar(&c.noRequeue, "no-requeue", false, "reject each message after printing it instead of acknowledging: it goes to the dead letters, or is dropped")
 	f.BoolVar(&c.exclusive, "exclusive", false, "be the only consumer of the queue, or fail")
-	f.StringVar(&c.tag, "consumer-tag", "", "name of this consumer (default: the client library makes one up)")
+	f.StringVar(&c.tag, "consumer-tag", "", "name of this consumer (default: a random one)")
 	f.IntVar(&c.priority, "priority", 0, "consumers of a higher priority get messages first (x-priority)")
 	f.StringArrayVar(&c.args, "arg", nil, "consumer argument, "+argUsage+"; repeat for more")
 	c.target.addFlags(cmd)
@@ -136,16 +137,38 @@ func (c *consuming) run(cmd *cobra.Command, args []string) error {
 	if err := cl.ch.Qos(c.prefetch, 0, false); err != nil {
 		return cl.explain(err)
 	}
+	if c.tag == "" {
+		c.tag = "warren-consume-" + rand.Text()
+	}
 	c.cancelled = cl.ch.NotifyCancel(make(chan string, 1))
 	c.deliveries, err = cl.ch.Consume(c.queue, c.tag, c.autoAck, c.exclusive, false, false, consumerArgs)
 	if err != nil {
 		return cl.explain(err)
 	}
+	defer context.AfterFunc(cmd.Context(), func() {
+		time.AfterFunc(endGrace, func() { _ = cl.conn.CloseDeadline(time.Now()) }) // for a broker that no longer answers
+	})()
 	err = c.loop(cmd, cl)
-	if settleErr := c.settle(cl, true); err == nil {
-		err = settleErr
+	if endErr := c.end(cmd, cl); err == nil {
+		err = endErr
 	}
 	return err
+}
+
+// end stops the deliveries and only then settles the rest: an ack while the
+// broker still sends would make it send more.
+func (c *consuming) end(cmd *cobra.Command, cl *client) error {
+	if cl.ch.Cancel(c.tag, false) == nil {
+		for d := range c.deliveries {
+			if !c.autoAck {
+				continue // not printed, so it goes back when the channel closes
+			}
+			if err := c.writeRun(cmd, d); err != nil { // the broker has forgotten it already
+				return err
+			}
+		}
+	}
+	return c.settle(cl, true)
 }
 
 // tap binds a temporary queue to the exchange.
@@ -257,7 +280,7 @@ func (c *consuming) settle(cl *client, atEnd bool) error {
 		return nil
 	}
 	n := c.written - c.settled
-	if c.count > 0 && !atEnd && c.written < c.count {
+	if c.count > 0 && !atEnd {
 		n = min(n, c.count-c.prefetch-c.settled)
 	}
 	if n <= 0 {

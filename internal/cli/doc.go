@@ -7,7 +7,8 @@
 // this package and cmd/warren read the environment; cmd/warren alone handles
 // signals and ends the process, the commands see a context.
 //
-// Exit status: 0 done, 1 it failed, 2 the command line is wrong, 3 the queue was
+// Exit status: 0 done, 1 it failed, 2 the command line or the
+// configuration is wrong, 3 the queue was
 // empty (get). Data goes to stdout, everything said about it to stderr.
 // Passwords are never printed: an address is shown without its password, and a
 // URL that cannot be understood is not shown at all.

@@ -13,9 +13,6 @@ import (
 	"golang.org/x/term"
 )
 
-// confirmGrace is how long an interrupted publish waits for what is in flight.
-const confirmGrace = 5 * time.Second
-
 // publishing is the publish command with its flags.
 type publishing struct {
 	target
@@ -128,7 +125,7 @@ func (p *publishing) run(cmd *cobra.Command) error {
 	announced := r.start(c.conn.NotifyBlocked(make(chan amqp.Blocking, 16)))
 	defer func() { c.close(); <-announced }()
 	defer context.AfterFunc(cmd.Context(), func() {
-		time.AfterFunc(confirmGrace, func() { _ = c.conn.CloseDeadline(time.Now()) }) // ends the wait below
+		time.AfterFunc(endGrace, func() { _ = c.conn.CloseDeadline(time.Now()) }) // ends the wait below
 	})()
 	sent, inputErr := p.publishAll(cmd, c, w, fill)
 	w.wait()

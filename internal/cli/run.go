@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/warrenmq/warren/internal/config"
+	"github.com/warrenmq/warren/internal/demo"
 )
 
 // Exit statuses.
@@ -61,8 +64,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		fmt.Fprintf(stderr, "warren: %s%s\n", oneLine(usage.text), hint)
 		return exitUsage
-	case errors.Is(err, errReported):
-		return exitFailed
+	case errors.Is(err, errReported), errors.Is(err, syscall.EPIPE):
+		return exitFailed // has been told, or nobody reads any more
 	case errors.Is(err, errEmpty):
 		fmt.Fprintf(stderr, "warren: %s\n", oneLine(err.Error()))
 		return exitEmpty
@@ -108,7 +111,9 @@ amqp://guest:guest@localhost:5672/.`,
 			root.AddCommand(c)
 		}
 	}
-	add("broker", hashPasswordCommand())
+	lesson := demo.Command(os.Getenv, embeddedBroker)
+	lesson.Args = noArgs
+	add("broker", lesson, serveCommand(), hashPasswordCommand())
 	add("messages", publishCommand(), consumeCommand(), getCommand())
 	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand())
 	root.AddCommand(versionCommand())

@@ -110,18 +110,3 @@ func (c *Config) putUser(u User) {
 	}
 	c.Users = append(c.Users, u)
 }
-
-// AuthUsers returns the users as auth keeps them.
-func (c *Config) AuthUsers() (*auth.Users, error) {
-	users := auth.NewUsers()
-	users.LimitToLoopback(c.LoopbackUsers...)
-	for _, u := range c.Users {
-		if err := users.AddHash(u.Name, u.Hash); err != nil {
-			return nil, err
-		}
-		if err := users.LimitToVhosts(u.Name, u.Vhosts...); err != nil {
-			return nil, err
-		}
-	}
-	return users, nil
-}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/internal/auth"
 )
 
@@ -44,12 +45,25 @@ func mustLoad(t *testing.T, file string, env map[string]string, flags map[string
 // logsIn tells whether the configured users accept a name and password.
 func logsIn(t *testing.T, c *Config, name, password string, loopback bool) bool {
 	t.Helper()
-	users, err := c.AuthUsers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, f := users.Authenticate("PLAIN", []byte("\x00"+name+"\x00"+password), loopback)
+	_, f := authUsers(t, c).Authenticate("PLAIN", []byte("\x00"+name+"\x00"+password), loopback)
 	return f == nil
+}
+
+// authUsers makes of the configuration what the broker makes of it.
+func authUsers(t *testing.T, c *Config) *auth.Users {
+	t.Helper()
+	users := auth.NewUsers()
+	b := c.Broker(nil, "")
+	for _, u := range b.Users {
+		if err := users.AddHash(u.Name, u.PasswordHash); err != nil {
+			t.Fatal(err)
+		}
+		if err := users.LimitToVhosts(u.Name, u.VHosts...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	users.LimitToLoopback(b.LoopbackUsers...)
+	return users
 }
 
 func TestDefaults(t *testing.T) {
@@ -114,10 +128,7 @@ func TestUsersAddUpAndReplaceGuest(t *testing.T) {
 			t.Errorf("%s with %s: logged in %v, want %v", in.name, in.password, got, in.want)
 		}
 	}
-	users, err := c.AuthUsers()
-	if err != nil {
-		t.Fatal(err)
-	}
+	users := authUsers(t, c)
 	if users.CheckVhost("otto", "shop") != nil || users.CheckVhost("otto", "/") == nil || users.CheckVhost("anna", "/") != nil {
 		t.Error("otto may open shop only, anna everything")
 	}
@@ -158,7 +169,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{name: "a float", file: "[limits]\nframe_max = 1.5", want: "w.toml: limits.frame_max: want a string or a whole number, not 1.5"},
 		{name: "no address", file: "listen = []", want: "w.toml: listen: names no address"},
 		{name: "missing file", env: map[string]string{"WARREN_CONFIG": "no.toml"}, want: "the configuration file cannot be read: open no.toml: file does not exist"},
-		{name: "range in env", env: map[string]string{"WARREN_FRAME_MAX": "12"}, want: "WARREN_FRAME_MAX: 12 is out of range, it must be from 4096 to 2147483647"},
+		{name: "range in env", env: map[string]string{"WARREN_FRAME_MAX": "12"}, want: "WARREN_FRAME_MAX: 12 is out of range, it must be from 4096 to 16777216"},
 		{name: "flag without port", flags: map[string][]string{"listen": {"localhost"}}, want: `--listen: "localhost" is not an address such as :5672 or 127.0.0.1:5672`},
 		{name: "flag port", flags: map[string][]string{"listen": {":amqp"}}, want: `--listen: the port of ":amqp" must be a number from 0`},
 		{name: "user flag", flags: map[string][]string{"user": {"s3cret"}}, want: "--user: want NAME:SECRET with both parts there"},
@@ -215,6 +226,38 @@ func TestPrintIsReadAgain(t *testing.T) {
 	c.origin, again.origin = nil, nil
 	if !reflect.DeepEqual(c, again) {
 		t.Errorf("read again: %+v\nwas: %+v\n%s", again, c, text)
+	}
+}
+
+func TestBrokerConfig(t *testing.T) {
+	c := mustLoad(t, "", nil, map[string][]string{"heartbeat": {"0"}, "memory-limit": {"512MiB"}, "loopback-user": {""}, "vhost": {"v"}, "max-connections": {"7"}})
+	b := c.Broker(nil, "1.2.3")
+	if b.Heartbeat >= 0 || b.LoopbackUsers == nil || len(b.LoopbackUsers) != 0 {
+		t.Errorf("heartbeat %v and loopback users %#v would become the broker's defaults", b.Heartbeat, b.LoopbackUsers)
+	}
+	if b.MemoryLimitBytes != 512<<20 || b.MaxConnections != 7 || b.Version != "1.2.3" || fmt.Sprint(b.VHosts) != "[/ v]" {
+		t.Errorf("got %+v", b)
+	}
+	share := mustLoad(t, "", nil, nil).Broker(nil, "").MemoryLimitBytes
+	if total := UsableMemoryBytes(); share < total/2 || share > total*7/10 {
+		t.Errorf("60%% of %d is %d?", total, share)
+	}
+	broker, err := broker.Open(b)
+	if err != nil {
+		t.Fatalf("the broker refuses what has been checked: %v", err)
+	}
+	if err := broker.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaultsInHelp(t *testing.T) {
+	got := map[string]string{}
+	for _, s := range Settings() {
+		got[s.Flag] = s.Default()
+	}
+	if got["listen"] != ":5672" || got["frame-max"] != "131072" || got["memory-limit"] != "60%" || got["heartbeat"] != "1m0s" || got["user"] != "" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -32,6 +32,19 @@ func Settings() []Setting {
 	return slices.Concat(whereSettings(), whoSettings(), limitSettings(), logSettings())
 }
 
+// Default is the default value as one would write it, "" if there is none.
+func (s Setting) Default() string {
+	if s.get == nil {
+		return ""
+	}
+	switch v := s.get(Defaults()).(type) {
+	case []string:
+		return strings.Join(v, ",")
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
 func setting(key, arg, usage string) Setting {
 	name := strings.TrimPrefix(key, "limits.")
 	name = strings.NewReplacer(".", "_").Replace(name)
@@ -143,7 +156,7 @@ func limitSettings() []Setting {
 		return s
 	}
 	return []Setting{
-		number("frame_max", "largest frame in bytes", 4096, math.MaxInt32,
+		number("frame_max", "largest frame in bytes", 4096, 16<<20,
 			func(c *Config, n int64) { c.Limits.FrameMaxBytes = uint32(n) },
 			func(c *Config) int64 { return int64(c.Limits.FrameMaxBytes) }),
 		number("channel_max", "channels one connection may open", 1, math.MaxUint16,

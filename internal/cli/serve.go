@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/warrenmq/warren/broker"
+	"github.com/warrenmq/warren/internal/config"
+)
+
+// drainTimeout is how long serve waits for clients to say goodbye.
+const drainTimeout = 10 * time.Second
+
+func serveCommand() *cobra.Command {
+	var file string
+	var print bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a broker",
+		Long: `Serve runs a broker until it gets SIGTERM or SIGINT (Ctrl-C); then it tells its
+clients that it is going, waits for them up to 10 seconds, and ends with status 0.
+
+Messages, queues and exchanges are kept in memory only: nothing survives a restart.
+
+Every setting can be given as a flag, as an environment variable (in brackets
+below) or in a TOML file; a flag wins over a variable, a variable over the file.
+--print-config shows the outcome in the form of such a file. Users and virtual
+hosts add up. As long as no user is configured there is guest with the password
+guest, who may log in from this machine only.`,
+		Example: `  warren serve
+  warren serve --listen 127.0.0.1:5672 --listen '[::1]:5672'
+  warren serve --user-hash "anna:$(warren hash-password)" --vhost shop
+  warren serve --config warren.toml --print-config`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(config.Sources{File: file, Getenv: os.LookupEnv, Flags: givenSettings(cmd)})
+			if err != nil {
+				return &usageError{text: err.Error()}
+			}
+			if print {
+				return c.Print(cmd.OutOrStdout())
+			}
+			return serve(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&file, "config", "", "TOML `FILE` [$"+config.FileEnv+"]")
+	cmd.Flags().BoolVar(&print, "print-config", false, "print the effective settings and end")
+	addSettings(cmd.Flags())
+	return cmd
+}
+
+// settingFlag is the flag of a setting. What its values mean is up to config,
+// which then reports a wrong one like a wrong value from any other source.
+type settingFlag struct {
+	setting config.Setting
+	values  []string
+}
+
+func (f *settingFlag) String() string { return strings.Join(f.values, ",") }
+func (f *settingFlag) Type() string   { return f.setting.Arg } // what the help calls the value
+
+func (f *settingFlag) Set(value string) error {
+	if !f.setting.List {
+		f.values = nil // the last one counts
+	}
+	f.values = append(f.values, value)
+	return nil
+}
+
+// addSettings makes a flag of every setting.
+func addSettings(flags *pflag.FlagSet) {
+	for _, s := range config.Settings() {
+		usage := strings.ReplaceAll(s.Usage, "`", "'") + " [$" + s.Env + "]"
+		if d := s.Default(); d != "" {
+			usage += " (default " + d + ")"
+		}
+		flags.Var(&settingFlag{setting: s}, s.Flag, usage)
+	}
+}
+
+// givenSettings returns the values of the flags that are on the command line.
+func givenSettings(cmd *cobra.Command) map[string][]string {
+	given := map[string][]string{}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if s, ok := f.Value.(*settingFlag); ok {
+			given[f.Name] = s.values
+		}
+	})
+	return given
+}
+
+// serve runs a broker until ctx ends or a listener fails.
+func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) error {
+	limitMemory()
+	logger := newLogger(c.Log, stderr)
+	listeners, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	b, err := broker.Open(c.Broker(logger, Version()))
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- b.Serve(l) }()
+	}
+	fmt.Fprintf(stdout, "WarrenMQ %s listening on %s (memory only: nothing survives a restart)\n", Version(), addresses(listeners))
+	left := len(listeners)
+	select {
+	case <-ctx.Done():
+		logger.Info("shutting down", "connections", b.ConnectionCount())
+	case err = <-failed:
+		left--
+		err = fmt.Errorf("a listener failed: %w", err)
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if shutdownErr := b.Shutdown(drain); shutdownErr != nil {
+		logger.Warn("some clients were cut off", "reason", shutdownErr)
+	}
+	for range left {
+		if serveErr := <-failed; !errors.Is(serveErr, broker.ErrClosed) && err == nil {
+			err = serveErr
+		}
+	}
+	if err == nil {
+		logger.Info("stopped")
+	}
+	return err
+}
+
+// limitMemory lets the garbage collector work harder before the system would
+// end the process. GOMEMLIMIT, if set, is obeyed by the runtime already.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(config.UsableMemoryBytes() / 10 * 9)
+	}
+}
+
+func newLogger(c config.Log, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// listen opens all addresses or none.
+func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
+	var lc net.ListenConfig
+	var open []net.Listener
+	for _, a := range addrs {
+		l, err := lc.Listen(ctx, "tcp", a)
+		if err != nil {
+			closeAll(open)
+			return nil, fmt.Errorf("cannot listen on %s: %w", a, listenError(err))
+		}
+		open = append(open, l)
+	}
+	return open, nil
+}
+
+// listenError is the reason without the address, which the caller names.
+func listenError(err error) error {
+	var errno syscall.Errno
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return errors.New("the address is already in use (choose another with --listen)")
+	case errors.As(err, &errno):
+		return errno
+	case errors.As(err, &dns):
+		return errors.New(dns.Err)
+	}
+	return err
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close() // nothing has been accepted yet
+	}
+}
+
+func addresses(listeners []net.Listener) string {
+	names := make([]string, len(listeners))
+	for i, l := range listeners {
+		names[i] = l.Addr().String()
+	}
+	return strings.Join(names, ", ")
+}
