@@ -193,16 +193,20 @@ func (r *runner) sync(st *step, c *conn) error {
 	return nil
 }
 
-// quiet is "quiet DURATION": whatever comes on the channel within that time is recorded.
+// quiet is "quiet DURATION [sorted]": whatever comes on the channel within that time is
+// recorded; sorted by text where nobody promises an order.
 func (r *runner) quiet(st *step, c *conn) error {
-	if len(st.words) != 1 {
-		return fmt.Errorf("quiet DURATION")
+	if len(st.words) == 0 || len(st.words) > 2 || len(st.words) == 2 && st.words[1] != "sorted" {
+		return fmt.Errorf("quiet DURATION [sorted]")
 	}
 	d, err := time.ParseDuration(st.words[0])
 	if err != nil {
 		return err
 	}
 	got, zero, _ := c.await(st.channel, nil, 1<<30, d)
+	if len(st.words) == 2 {
+		slices.SortStableFunc(got, func(a, b event) int { return strings.Compare(a.format(r.mask), b.format(r.mask)) })
+	}
 	r.record(st.conn, st.channel, got, zero, true)
 	return nil
 }

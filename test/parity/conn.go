@@ -198,16 +198,12 @@ func (c *conn) take(channel uint16, until func(event) bool) (got []event, done b
 	return s, false
 }
 
-// ending tells whether the connection is closed or about to be, and which channel is
-// closed at the next arrival.
-func (c *conn) ending() (ending, dead bool, changed <-chan struct{}) {
+// state tells whether the connection has ended, and which channel is closed at the next
+// arrival.
+func (c *conn) state() (dead bool, changed <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ending = c.dead
-	for _, e := range c.streams[0] {
-		ending = ending || e.name == "connection.close"
-	}
-	return ending, c.dead, c.changed
+	return c.dead, c.changed
 }
 
 // await gathers what arrives on a channel until one of names came count times, the channel
@@ -223,17 +219,14 @@ func (c *conn) await(channel uint16, names []string, count int, limit time.Durat
 	}
 	never := func(event) bool { return false }
 	for {
-		ending, dead, changed := c.ending()
-		if !ending {
-			more, done := c.take(channel, until)
-			if got = append(got, more...); done {
-				return got, nil, true
-			}
+		dead, changed := c.state()
+		more, done := c.take(channel, until)
+		if got = append(got, more...); done {
+			return got, nil, true
 		}
 		if dead {
-			more, _ := c.take(channel, never)
 			fromZero, _ = c.take(0, never)
-			return append(got, more...), fromZero, true
+			return got, fromZero, true
 		}
 		select {
 		case <-changed:

@@ -18,7 +18,7 @@
 //	a1 wait basic.deliver 2                   until two have come (a close or the end ends any wait)
 //	a1 confirms 5                             until tags 1..5 are confirmed; how acks were batched is not recorded
 //	a1 sync                                   a round trip that is not recorded
-//	a1 quiet 50ms                             records whatever comes within that time
+//	a1 quiet 50ms [sorted]                    records whatever comes within that time
 //	a1 count ~q messages=2 consumers=0        asks until both numbers are there
 //	a1 gone queue=~q | exchange=~x            asks until it does not exist
 //	a1 reopen                                 channel.open if the server has closed the channel

@@ -31,14 +31,14 @@ func recorded(t *testing.T, folder, name string) string {
 	return string(text)
 }
 
-// deviations reads deviations.txt: script name -> reason.
-func deviations(t *testing.T) map[string]string {
+// reasons reads deviations.txt or later.txt: script name -> reason.
+func reasons(t *testing.T, file string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("deviations.txt")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reasons := map[string]string{}
+	found := map[string]string{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -46,11 +46,11 @@ func deviations(t *testing.T) map[string]string {
 		}
 		name, reason, ok := strings.Cut(line, ": ")
 		if !ok || len(reason) < 20 {
-			t.Errorf("deviation %q has no reason", line)
+			t.Errorf("%s: %q has no reason", file, line)
 		}
-		reasons[name] = reason
+		found[name] = reason
 	}
-	return reasons
+	return found
 }
 
 // compare reports every script whose transcript is not the wanted one.
@@ -90,7 +90,12 @@ func TestRecordingsAreComplete(t *testing.T) {
 			}
 		}
 	}
-	for name := range deviations(t) {
+	for name := range reasons(t, "later.txt") {
+		if scripts[name] == "" {
+			t.Errorf("later.txt names %s, which is no script", name)
+		}
+	}
+	for name := range reasons(t, "deviations.txt") {
 		own := recorded(t, "deviations", name)
 		switch {
 		case scripts[name] == "":

@@ -215,7 +215,7 @@ func (r *runner) finish() {
 	fmt.Fprintln(&r.out, "> end")
 	for _, name := range r.order {
 		c := r.conns[name]
-		if _, dead, _ := c.ending(); !dead {
+		if dead, _ := c.state(); !dead {
 			_ = c.sendMethod(0, "connection.close", args{"reply-code": uint64(200), "reply-text": "end"})
 			c.await(0, []string{"connection.close-ok"}, 1, time.Second)
 		}
