@@ -35,5 +35,14 @@
 // long as the script waits for what it causes. Server-made names, recent
 // timestamps and what identifies a product are masked.
 //
+// # Adding a script
+//
+// Write it, record it on both versions, read the transcripts, run the tests:
+//
+//	go run ./test/parity/record --only NAME --url URL --out test/parity/testdata/recorded/VERSION
+//
+// If this project's broker is meant to do otherwise, give the reason in deviations.txt and
+// record what it does (warren serve) with --out test/parity/testdata/deviations.
+//
 // One goroutine runs a script; each of its connections has one reader goroutine.
 package parity

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -53,8 +54,24 @@ func reasons(t *testing.T, file string) map[string]string {
 	return found
 }
 
+// play plays all scripts. One with milliseconds in it may see something else on a machine
+// that is busy with all the others: if it does not say what is wanted, it gets a second
+// chance alone, which is logged.
+func play(t *testing.T, scripts map[string]string, target string, want func(name string) string) []Result {
+	t.Helper()
+	timed := regexp.MustCompile(`quiet|ttl|expir`)
+	results := RunAll(scripts, target, 12)
+	for i, r := range results {
+		if r.Err == nil && r.Transcript != want(r.Name) && timed.MatchString(scripts[r.Name]) {
+			results[i].Transcript, results[i].Err = Run(scripts[r.Name], target)
+			t.Logf("%s: played again alone", r.Name)
+		}
+	}
+	return results
+}
+
 // compare reports every script whose transcript is not the wanted one.
-func compare(t *testing.T, results []Result, want func(name string) string) (differing []string) {
+func compare(t *testing.T, results []Result, want func(name string) string) {
 	t.Helper()
 	slices.SortFunc(results, func(a, b Result) int { return strings.Compare(a.Name, b.Name) })
 	for _, r := range results {
@@ -64,10 +81,8 @@ func compare(t *testing.T, results []Result, want func(name string) string) (dif
 		}
 		if d := Diff(want(r.Name), r.Transcript); d != "" {
 			t.Errorf("%s:\n%s", r.Name, d)
-			differing = append(differing, r.Name)
 		}
 	}
-	return differing
 }
 
 // Every script has a recording of both versions, every recording a script, and none holds a
@@ -117,16 +132,7 @@ func TestLive(t *testing.T) {
 	}
 	version := os.Getenv("WARREN_PARITY_VERSION")
 	want := func(name string) string { return recorded(t, "recorded/"+version, name) }
-	results := RunAll(readScripts(t), target, 12)
-	// Scripts with milliseconds in them may see something else on a machine that is busy with
-	// all the others: those get a second chance alone.
-	for i, r := range results {
-		if r.Err == nil && r.Transcript != want(r.Name) {
-			text := readScripts(t)[r.Name]
-			results[i].Transcript, results[i].Err = Run(text, target)
-		}
-	}
-	compare(t, results, want)
+	compare(t, play(t, readScripts(t), target, want), want)
 }
 
 // The codec reads back what it writes, for every method of the table.

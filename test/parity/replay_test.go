@@ -14,10 +14,11 @@ func TestReplay(t *testing.T) {
 		delete(scripts, name)
 	}
 	deviates := reasons(t, "deviations.txt")
-	compare(t, RunAll(scripts, b.URL(), 16), func(name string) string {
+	want := func(name string) string {
 		if deviates[name] != "" {
 			return recorded(t, "deviations", name)
 		}
 		return recorded(t, "recorded/"+reference, name)
-	})
+	}
+	compare(t, play(t, scripts, b.URL(), want), want)
 }
