@@ -38,6 +38,12 @@ func (p *pipeEnd) Close() error {
 	return nil
 }
 
+// CloseWrite ends this end's direction only, as a TCP connection's does.
+func (p *pipeEnd) CloseWrite() error {
+	p.out.close(false)
+	return nil
+}
+
 func (p *pipeEnd) SetDeadline(t time.Time) error {
 	p.in.readLimit.set(p.in, t)
 	p.out.writeLimit.set(p.out, t)

@@ -132,7 +132,7 @@ func (c *conn) handleBuffered() bool {
 			}
 			fe := err.(*wire.FrameError)
 			c.fail(0, wire.ConnectionError(wire.FrameErrorCode, "%s", fe.Text()))
-			c.deaf = true
+			c.endOutput()
 			continue
 		}
 		if n == 0 {
@@ -145,6 +145,20 @@ func (c *conn) handleBuffered() bool {
 		}
 	}
 	return true
+}
+
+// endOutput has what is gathered written and then the write side closed, while
+// the read side stays open a moment and drops what comes: closing at once with
+// unread input would reset the connection, and the client might never read why.
+func (c *conn) endOutput() {
+	c.deaf = true
+	c.eng.Out.Finish()
+	go func() {
+		c.writer.Wait()
+		if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+		}
+	}()
 }
 
 // settle makes the buffer ready for the next read: content that is still being

@@ -86,9 +86,10 @@ func (c *conn) handleChannelZero(f wire.Frame) (over bool) {
 	case *wire.ConnectionClose:
 		c.eng.Flush()
 		c.eng.CloseChannels()
-		c.closing = true // nothing more is handled, and the answer is written before the end
+		c.closing, c.deaf = true, true // nothing more is handled
 		c.eng.Out.Send(0, &wire.ConnectionCloseOk{})
-		return true
+		c.nc.SetReadDeadline(time.Now().Add(closeWait)) // closing the socket is up to the client
+		return false
 	case *wire.ConnectionUpdateSecret:
 		// Passwords do not expire here: there is nothing to update.
 		c.eng.Out.Send(0, &wire.ConnectionUpdateSecretOk{})

@@ -220,9 +220,18 @@ func (c *conn) publish(ch *channel) *wire.Error {
 // badProperties is RabbitMQ's answer to a content header it cannot decode.
 func badProperties() *wire.Error { return wire.ConnectionError(wire.InternalError, "") }
 
+// knownClass tells whether the protocol has a class of that id.
+func knownClass(class uint16) bool {
+	switch class {
+	case 10, 20, 30, 40, 50, 60, 85, 90:
+		return true
+	}
+	return false
+}
+
 func decodeError(err error) *wire.Error {
 	de := err.(*wire.DecodeError)
-	if de.Kind == wire.UnknownMethod {
+	if de.Kind == wire.UnknownMethod && !knownClass(de.Method.Class()) {
 		return wire.ConnectionError(wire.CommandInvalid, "unimplemented method").On(de.Method)
 	}
 	return wire.ConnectionError(wire.FrameErrorCode, "%s", de.Text()).On(de.Method)

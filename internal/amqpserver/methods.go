@@ -1,8 +1,6 @@
 package amqpserver
 
 import (
-	"math"
-
 	"github.com/warrenmq/warren/internal/engine"
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -47,7 +45,7 @@ func (c *conn) handleChannelMethod(ch *channel, m wire.Method) (known bool, err 
 	case *wire.TxSelect:
 		return true, c.answer(ch, ch.eng.SelectTx(), false, &wire.TxSelectOk{})
 	case *wire.TxCommit:
-		return true, c.answer(ch, ch.eng.CommitTx(), false, &wire.TxCommitOk{})
+		return true, ch.eng.CommitTx(func() { c.answer(ch, nil, false, &wire.TxCommitOk{}) })
 	case *wire.TxRollback:
 		return true, c.answer(ch, ch.eng.RollbackTx(), false, &wire.TxRollbackOk{})
 	case *wire.AccessRequest:
@@ -79,8 +77,9 @@ func (c *conn) handleTopologyMethod(ch *channel, m wire.Method) (known bool, err
 		n, err := ch.eng.Purge(m.Queue)
 		return true, c.answer(ch, err, m.NoWait, &wire.QueuePurgeOk{MessageCount: n})
 	case *wire.QueueDelete:
-		n, err := ch.eng.DeleteQueue(m)
-		return true, c.answer(ch, err, m.NoWait, &wire.QueueDeleteOk{MessageCount: n})
+		return true, ch.eng.DeleteQueue(m, func(ready uint32) {
+			c.answer(ch, nil, m.NoWait, &wire.QueueDeleteOk{MessageCount: ready})
+		})
 	}
 	return false, nil
 }
@@ -127,40 +126,11 @@ func (c *conn) recover(ch *channel, requeue, async bool) *wire.Error {
 }
 
 func (c *conn) consume(ch *channel, m *wire.BasicConsume) *wire.Error {
-	priority, err := consumerPriority(m.Arguments)
-	if err != nil {
-		return err
-	}
 	r := engine.Consume{
-		Queue: m.Queue, Tag: m.ConsumerTag, NoAck: m.NoAck, Exclusive: m.Exclusive, Priority: priority,
+		Queue: m.Queue, Tag: m.ConsumerTag, NoAck: m.NoAck, Exclusive: m.Exclusive, Args: m.Arguments,
 	}
 	if !m.NoWait {
 		r.OnOk = func(tag string) { c.eng.Out.Send(ch.id, &wire.BasicConsumeOk{ConsumerTag: tag}) }
 	}
 	return ch.eng.Consume(r)
-}
-
-// consumerPriority reads the x-priority argument: any integer.
-func consumerPriority(args wire.Table) (int, *wire.Error) {
-	v, ok := args.Get("x-priority")
-	if !ok {
-		return 0, nil
-	}
-	switch n := v.(type) {
-	case int8:
-		return int(n), nil
-	case uint8:
-		return int(n), nil
-	case int16:
-		return int(n), nil
-	case uint16:
-		return int(n), nil
-	case int32:
-		return int(n), nil
-	case uint32:
-		return int(min(n, math.MaxInt32)), nil
-	case int64:
-		return int(max(min(n, math.MaxInt32), math.MinInt32)), nil
-	}
-	return 0, wire.ChannelError(wire.PreconditionFailed, "invalid arg 'x-priority': {unacceptable_type,%s}", wire.TypeName(v))
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ type Channel struct {
 	unacked   session.Unacked[out]
 	consumers map[string]*Consumer
 	closed    bool
+
+	leaving []*Consumer // taken off their queues by detach
 
 	// Prefetch. limit and held count the whole channel (qos global=true);
 	// nextLimit is what a new consumer gets (global=false).
@@ -71,26 +74,36 @@ func (c *Conn) OpenChannel(id uint16) *Channel {
 	return ch
 }
 
+// detach takes the channel's consumers off their queues. The queues they leave
+// are not deleted as unused before Close.
+func (ch *Channel) detach() {
+	c := ch.conn
+	o := c.Out
+	o.mu.Lock()
+	for _, x := range ch.consumers {
+		ch.leaving = append(ch.leaving, x)
+	}
+	clear(ch.consumers)
+	o.mu.Unlock()
+	w := &c.w
+	w.begin(c.e.now())
+	for _, x := range ch.leaving {
+		x.leave(w)
+	}
+	w.finish()
+}
+
 // Close ends the channel: its consumers go, and what it has unacknowledged
 // returns to the queues.
 func (ch *Channel) Close() {
 	c := ch.conn
 	c.Flush()
 	delete(c.channels, ch.target.Channel)
+	// Consumers first: what returns must not come straight back to this channel.
+	ch.detach()
 	o := c.Out
-	o.mu.Lock()
-	cons := make([]*Consumer, 0, len(ch.consumers))
-	for _, x := range ch.consumers {
-		cons = append(cons, x)
-	}
-	clear(ch.consumers)
-	o.mu.Unlock()
 	w := &c.w
 	w.begin(c.e.now())
-	// Consumers first: what returns must not come straight back to this channel.
-	for _, x := range cons {
-		x.leave(w)
-	}
 	o.mu.Lock()
 	ch.closed = true
 	back := ch.unacked.TakeAll(nil)
@@ -100,7 +113,7 @@ func (ch *Channel) Close() {
 	}
 	ch.settle(w, back, giveBack)
 	ch.dropReply()
-	for _, x := range cons {
+	for _, x := range ch.leaving {
 		x.checkUnused(w)
 	}
 	w.finish()
@@ -145,9 +158,23 @@ func (ch *Channel) feedStarved(w *worker) {
 		cons = append(cons, c)
 	}
 	o.mu.Unlock()
-	slices.SortFunc(cons, func(a, b *Consumer) int { return int(a.number) - int(b.number) })
-	for _, c := range cons {
-		c.resume(w)
+	// All of a queue's consumers are back in turn before it dispatches.
+	slices.SortFunc(cons, func(a, b *Consumer) int {
+		return cmp.Or(cmp.Compare(a.src.q.id, b.src.q.id), cmp.Compare(a.number, b.number))
+	})
+	for i := 0; i < len(cons); {
+		q := cons[i].src.q
+		q.mu.Lock()
+		for ; i < len(cons) && cons[i].src.q == q; i++ {
+			if !q.dead {
+				q.m.Unblock(&cons[i].qc)
+			}
+		}
+		if !q.dead {
+			q.m.Dispatch(w.now, &w.out)
+			w.carry(q)
+		}
+		q.mu.Unlock()
 	}
 }
 

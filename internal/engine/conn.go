@@ -77,6 +77,11 @@ func (c *Conn) Close() {
 // done before connection.close-ok.
 func (c *Conn) CloseChannels() {
 	c.Flush()
+	// All consumers leave before anything returns: what one channel gives back
+	// must not be handed to another that is about to close as well.
+	for _, ch := range c.channels {
+		ch.detach()
+	}
 	for _, ch := range c.channels {
 		ch.Close()
 	}

@@ -81,7 +81,7 @@ type Consume struct {
 	Tag       string // empty: the broker chooses
 	NoAck     bool
 	Exclusive bool
-	Priority  int
+	Args      wire.Table
 	// OnOk is called with the consumer's tag before the first delivery can be
 	// sent: it sends consume-ok.
 	OnOk func(tag string)
@@ -96,6 +96,10 @@ func (ch *Channel) Consume(r Consume) *wire.Error {
 	if err != nil {
 		return err
 	}
+	priority, err := q.checkConsumeArgs(r.Args)
+	if err != nil {
+		return err
+	}
 	o := ch.conn.Out
 	o.mu.Lock()
 	if _, taken := ch.consumers[r.Tag]; taken && r.Tag != "" {
@@ -107,7 +111,7 @@ func (ch *Channel) Consume(r Consume) *wire.Error {
 		r.Tag = ServerName("amq.ctag-")
 	}
 	c := &Consumer{tag: r.Tag, ch: ch, limit: ch.nextLimit, number: ch.conn.e.lastConnID.Add(1)}
-	c.qc = queue.Consumer{Gate: c, NoAck: r.NoAck, Exclusive: r.Exclusive, Priority: r.Priority}
+	c.qc = queue.Consumer{Gate: c, NoAck: r.NoAck, Exclusive: r.Exclusive, Priority: priority}
 	c.src = source{q: q, c: c}
 	w := &ch.conn.w
 	w.begin(ch.conn.e.now())

@@ -47,20 +47,13 @@ type Declared struct {
 // DeclareQueue declares a queue or looks for it (queue.declare).
 func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
 	c := ch.conn
-	if strings.HasPrefix(m.Queue, directReplyTo+".") {
+	if m.Queue == directReplyTo || strings.HasPrefix(m.Queue, directReplyTo+".") {
 		return c.probeReply(m.Queue)
-	}
-	name := m.Queue
-	if m.Passive {
-		var err *wire.Error
-		if name, err = ch.queueName(name); err != nil {
-			return Declared{}, err
-		}
 	}
 	vh := c.vh
 	vh.mu.Lock()
 	def, created, err := vh.top.DeclareQueue(topology.DeclareQueue{
-		Name: name, Passive: m.Passive, Durable: m.Durable, Exclusive: m.Exclusive,
+		Name: m.Queue, Passive: m.Passive, Durable: m.Durable, Exclusive: m.Exclusive,
 		AutoDelete: m.AutoDelete, Args: m.Arguments,
 		Owner: c.ID, ID: c.e.lastQueueID.Add(1), GeneratedName: ServerName("amq.gen-"),
 	})
@@ -86,12 +79,13 @@ func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
 	return d, nil
 }
 
-// DeleteQueue deletes a queue and returns how many ready messages it held. A
-// queue that is not there is no error.
-func (ch *Channel) DeleteQueue(m *wire.QueueDelete) (uint32, *wire.Error) {
+// DeleteQueue deletes a queue. onOk is called with the number of ready messages
+// it held, before its consumers hear that it is gone. A queue that is not there
+// is no error.
+func (ch *Channel) DeleteQueue(m *wire.QueueDelete, onOk func(ready uint32)) *wire.Error {
 	name, err := ch.queueName(m.Queue)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	c := ch.conn
 	vh := c.vh
@@ -101,7 +95,8 @@ func (ch *Channel) DeleteQueue(m *wire.QueueDelete) (uint32, *wire.Error) {
 	def, _ := vh.top.FindQueue(name)
 	if def == nil {
 		vh.mu.Unlock()
-		return 0, nil
+		onOk(0)
+		return nil
 	}
 	q := def.Runtime.(*Queue)
 	q.mu.Lock()
@@ -113,9 +108,12 @@ func (ch *Channel) DeleteQueue(m *wire.QueueDelete) (uint32, *wire.Error) {
 	}
 	q.mu.Unlock()
 	vh.mu.Unlock()
+	if err == nil {
+		onOk(uint32(ready))
+	}
 	cancelConsumers(gone)
 	w.finish()
-	return uint32(ready), err
+	return err
 }
 
 // deleteQueue deletes a queue whatever its state. The caller finishes w.

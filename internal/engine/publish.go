@@ -2,6 +2,7 @@ package engine
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
@@ -67,18 +68,13 @@ func (ch *Channel) Publish(rec message.Record, props *wire.PropsView, mandatory 
 func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
 	c := ch.conn
 	r := c.cachedRoute(rec)
-	it := item{rec: rec, ch: ch, ttlMillis: -1, bodyBytes: uint32(rec.BodyBytes()), mandatory: mandatory}
-	if props.DeliveryMode() == 2 {
-		it.flags = queue.Persistent
-	}
+	it := newItem(ch, rec, props, mandatory)
 	if r.err != nil {
 		return r.err
 	}
-	if props.Flags()&^(wire.FlagDeliveryMode|wire.FlagContentType) != 0 || r.headers {
-		var err *wire.Error
-		if r, err = ch.examine(&it, r, props); err != nil {
-			return err
-		}
+	r, err := ch.examine(&it, r, props)
+	if err != nil {
+		return err
 	}
 	if r.reply != nil {
 		return ch.publishReply(r.reply, &it)
@@ -92,12 +88,20 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	}
 	if len(r.queues) == 0 {
 		if mandatory {
-			ch.returnMessage(rec)
+			ch.returnMessage(&it)
 		}
 		return nil
 	}
 	c.gather(r, it)
 	return nil
+}
+
+func newItem(ch *Channel, rec message.Record, props *wire.PropsView, mandatory bool) item {
+	it := item{rec: rec, ch: ch, ttlMillis: -1, bodyBytes: uint32(rec.BodyBytes()), mandatory: mandatory}
+	if props.DeliveryMode() == 2 {
+		it.flags = queue.Persistent
+	}
+	return it
 }
 
 // cachedRoute is the routing result for the record's exchange and key, without
@@ -144,6 +148,9 @@ func (c *Conn) resolve(w *worker, exchange string, keys []string, headers []byte
 // examine looks at the properties that change what happens to a message. It may
 // return another route: one for the message's headers.
 func (ch *Channel) examine(it *item, r *route, props *wire.PropsView) (*route, *wire.Error) {
+	if props.Flags()&^(wire.FlagDeliveryMode|wire.FlagContentType) == 0 && !r.headers {
+		return r, nil // nothing that matters here
+	}
 	if user, ok := props.UserID(); ok && string(user) != ch.conn.info.User {
 		return nil, wire.ChannelError(wire.PreconditionFailed,
 			"user_id property set to '%s' but authenticated user was '%s'", user, ch.conn.info.User)
@@ -182,6 +189,9 @@ func (ch *Channel) examine(it *item, r *route, props *wire.PropsView) (*route, *
 	return r, r.err
 }
 
+// erlangColumns is the line width at which RabbitMQ's texts break terms.
+const erlangColumns = 80
+
 // maxTTLMillis is ten years, RabbitMQ's bound.
 const maxTTLMillis = 315360000000
 
@@ -211,7 +221,11 @@ func parseExpiration(text []byte) (int64, *wire.Error) {
 	case err == nil && n < 0:
 		return 0, bad("{value_negative," + s + "}")
 	case err != nil || n > maxTTLMillis:
-		return 0, bad("{value_too_big," + s + "}")
+		const column = len("invalid expiration '': ")
+		if at := column + len(s); at+len("{value_too_large,}")+len(s) > erlangColumns {
+			return 0, bad("{value_too_large,\n" + strings.Repeat(" ", at+1) + s + "}")
+		}
+		return 0, bad("{value_too_large," + s + "}")
 	}
 	return n, nil
 }
@@ -375,7 +389,7 @@ func (w *worker) enqueueAgain(items []item) {
 		}
 		r := c.resolve(w, string(it.rec.Exchange()), keys, headers)
 		if !w.enqueueLive(r.queues, &it) && it.mandatory {
-			it.ch.returnMessage(it.rec)
+			it.ch.returnMessage(&it)
 		}
 	}
 }
@@ -403,7 +417,13 @@ func (w *worker) enqueueLive(queues []*Queue, it *item) (any bool) {
 }
 
 // returnMessage gives an unroutable mandatory message back (basic.return 312).
-func (ch *Channel) returnMessage(rec message.Record) {
+func (ch *Channel) returnMessage(it *item) {
+	rec := it.rec
+	if it.flags&flagBCC != 0 {
+		if r, err := rec.WithoutBCC(nil); err == nil {
+			rec = r
+		}
+	}
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -41,6 +41,7 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		Overflow:       overflowOf(c.Overflow),
 		HasDLX:         c.HasDLX,
 		MaxPriority:    c.MaxPriority,
+		SingleActive:   c.SingleActiveConsumer,
 	}, now)
 	q.mu.Lock()
 	q.rearm(e)

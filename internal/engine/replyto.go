@@ -28,19 +28,17 @@ type replies struct {
 	byToken map[string]*Channel
 }
 
-// target returns the target for a routing key, nil if it is no reply address or
-// nobody is there.
+// target returns the target for a routing key, nil if it is no reply address. A
+// target without a channel is an address where nobody is (any more): what is
+// sent there counts as routed and is lost (RabbitMQ 4.2 and newer).
 func (r *replies) target(key string) *replyTarget {
 	token, ok := strings.CutPrefix(key, directReplyTo+".")
-	if !ok {
-		return nil
+	if !ok || len(token) != len(ServerName("")) {
+		return nil // no address that was ever given out
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if ch := r.byToken[token]; ch != nil {
-		return &replyTarget{ch}
-	}
-	return nil
+	return &replyTarget{r.byToken[token]}
 }
 
 func (ch *Channel) consumeReply(r Consume) *wire.Error {
@@ -117,6 +115,9 @@ func (ch *Channel) publishReply(t *replyTarget, it *item) *wire.Error {
 		}
 	}
 	to := t.ch
+	if to == nil {
+		return nil
+	}
 	o := to.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -137,8 +138,9 @@ func (ch *Channel) publishReply(t *replyTarget, it *item) *wire.Error {
 }
 
 // probeReply answers a declare of a reply address: is the requester still there?
+// The pseudo queue itself is always there.
 func (c *Conn) probeReply(name string) (Declared, *wire.Error) {
-	if c.e.replies.target(name) == nil {
+	if t := c.e.replies.target(name); name != directReplyTo && (t == nil || t.ch == nil) {
 		return Declared{}, c.vh.top.NoQueue(name)
 	}
 	return Declared{Name: name, Consumers: 1}, nil

@@ -111,7 +111,9 @@ func (s *source) applySettled(w *worker) {
 		}
 		if c := s.c; c != nil {
 			c.held.Add(-int32(len(s.settled)))
-			if q.m.Unblock(&c.qc) {
+			// With a starved channel feedHungry comes next: it asks all its
+			// consumers in turn, so that this one does not take all the room.
+			if !c.ch.starved.Load() && q.m.Unblock(&c.qc) {
 				q.m.Dispatch(w.now, &w.out)
 			}
 		}

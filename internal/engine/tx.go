@@ -20,9 +20,12 @@ type tx struct {
 	settled   []txSettle
 }
 
+// txPublish is a publish that awaits the commit, with the queues it was routed
+// to when it came: a commit does not look at bindings again.
 type txPublish struct {
-	rec       message.Record // a copy
-	mandatory bool
+	it     item // its record is a copy
+	queues []*Queue
+	reply  *replyTarget
 }
 
 type txSettle struct {
@@ -52,11 +55,13 @@ func (t *tx) publish(ch *Channel, rec message.Record, props *wire.PropsView, man
 	if r.err != nil {
 		return r.err
 	}
-	it := item{rec: rec, ch: ch}
-	if _, err := ch.examine(&it, r, props); err != nil {
+	it := newItem(ch, rec, props, mandatory)
+	r, err := ch.examine(&it, r, props)
+	if err != nil {
 		return err
 	}
-	t.publishes = append(t.publishes, txPublish{slices.Clone(it.rec), mandatory})
+	it.rec = slices.Clone(it.rec)
+	t.publishes = append(t.publishes, txPublish{it, r.queues, r.reply})
 	t.bytes += len(rec)
 	return nil
 }
@@ -74,36 +79,42 @@ func (t *tx) giveBack(dst []out) []out {
 	return dst
 }
 
-// CommitTx applies the transaction (tx.commit). Messages that a full queue
-// refuses are lost and reported as RabbitMQ does.
-func (ch *Channel) CommitTx() *wire.Error {
+// CommitTx applies the transaction (tx.commit). onOk is called once the publishes
+// are in their queues, before acks make room for deliveries. Messages that a
+// full queue refuses are lost and reported as RabbitMQ does.
+func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	t := ch.tx
 	if t == nil {
 		return notTransactional()
 	}
-	ch.tx = nil // publish and settle go straight through for the moment
-	defer func() { ch.tx = &tx{} }()
+	ch.tx = &tx{}
+	c := ch.conn
 	ch.txCommitting = true
 	for i := range t.publishes {
 		p := &t.publishes[i]
-		props, err := wire.ScanProps(p.rec.Props())
-		if err != nil {
-			continue // cannot be: checked when it was published
+		switch {
+		case p.reply != nil:
+			ch.publishReply(p.reply, &p.it)
+		case len(p.queues) > 0:
+			c.gather(&route{queues: p.queues}, p.it)
+		case p.it.mandatory:
+			ch.returnMessage(&p.it)
 		}
-		// The exchange may have been deleted since: then the message is
-		// unroutable, and the commit goes on.
-		_ = ch.publish(p.rec, &props, p.mandatory)
 	}
-	ch.conn.Flush()
+	c.Flush()
 	ch.txCommitting = false
-	w := &ch.conn.w
-	w.begin(ch.conn.e.now())
+	refused := len(ch.nacks) > 0
+	ch.nacks = ch.nacks[:0]
+	if !refused {
+		onOk()
+	}
+	w := &c.w
+	w.begin(c.e.now())
 	for _, s := range t.settled {
 		ch.settle(w, s.list, s.what)
 	}
 	w.finish()
-	if len(ch.nacks) > 0 {
-		ch.nacks = ch.nacks[:0]
+	if refused {
 		return wire.ChannelError(wire.PreconditionFailed, "partial tx completion")
 	}
 	return nil

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"strconv"
+	"unicode/utf8"
 )
 
 //go:generate go run gen.go
@@ -14,8 +15,9 @@ const maxShortBytes = 255
 // sets bad and empties b; every later read then returns zero, so that callers
 // check once at the end. Strings and tables are copied out of b.
 type reader struct {
-	b   []byte
-	bad bool
+	b       []byte
+	bad     bool
+	badUTF8 bool // a short string of a method is no UTF-8
 }
 
 func (r *reader) fail() {
@@ -89,8 +91,13 @@ func (r *reader) longBytes() []byte {
 	return r.take(int(n))
 }
 
-func (r *reader) shortstr() string { return string(r.shortBytes()) }
-func (r *reader) longstr() string  { return string(r.longBytes()) }
+func (r *reader) shortstr() string {
+	b := r.shortBytes()
+	r.badUTF8 = r.badUTF8 || !utf8.Valid(b)
+	return string(b)
+}
+
+func (r *reader) longstr() string { return string(r.longBytes()) }
 
 func (r *reader) skipShort()    { r.short() }
 func (r *reader) skipShortstr() { r.shortBytes() }
@@ -165,6 +172,9 @@ const (
 	Malformed DecodeErrorKind = iota
 	// UnknownMethod is a class and method id that the protocol does not have.
 	UnknownMethod
+	// BadUTF8: a short string among the arguments is no UTF-8. (basic.publish,
+	// read by ScanPublish, takes any bytes, as RabbitMQ does.)
+	BadUTF8
 )
 
 // DecodeError is what DecodeMethod returns for a payload it cannot decode.
@@ -194,6 +204,9 @@ func DecodeMethod(payload []byte) (Method, error) {
 	m := decodeArgs(id, &r)
 	if m == nil {
 		return nil, &DecodeError{Kind: UnknownMethod, Method: id, Args: payload[4:]}
+	}
+	if r.badUTF8 && id != IDBasicPublish {
+		return nil, &DecodeError{Kind: BadUTF8, Args: payload[4:]}
 	}
 	if r.bad || len(r.b) > 0 {
 		return nil, &DecodeError{Kind: Malformed, Method: id, Args: payload[4:]}

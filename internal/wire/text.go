@@ -67,11 +67,10 @@ func UnknownFrameText(frameType uint8, payload []byte) string {
 }
 
 // Text is the explanation RabbitMQ gives for a payload that does not decode, to
-// follow "FRAME_ERROR - ". It is empty for a method that does not exist, where
-// RabbitMQ drops the connection without a word.
+// follow "FRAME_ERROR - ".
 func (e *DecodeError) Text() string {
-	if e.Kind == UnknownMethod {
-		return ""
+	if e.Kind == BadUTF8 {
+		return "Malformed UTF-8 in shortstr"
 	}
 	if e.Method == 0 {
 		return UnknownFrameText(FrameMethod, e.Args)

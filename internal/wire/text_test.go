@@ -32,7 +32,8 @@ func TestFrameTexts(t *testing.T) {
 			"cannot decode <<200,201,202,203,204,205,206,207,208,209,210,211,212,213,214,215>>"},
 		{(&DecodeError{Args: []byte{0, 60, 0}}).Text(), "type 1, all octets = <<0,60,0>>: unknown_frame"},
 		{(&DecodeError{Method: IDChannelOpen}).Text(), "cannot decode <<>>"},
-		{(&DecodeError{Kind: UnknownMethod}).Text(), ""},
+		{(&DecodeError{Kind: UnknownMethod, Method: 60<<16 | 200}).Text(), "cannot decode <<>>"},
+		{(&DecodeError{Kind: BadUTF8}).Text(), "Malformed UTF-8 in shortstr"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got\n%q, want\n%q", c.got, c.want)

@@ -5,7 +5,7 @@ import "github.com/warrenmq/warren/internal/wire"
 // ExtraKeys returns the routing keys of the CC and BCC headers (RabbitMQ's
 // sender-selected distribution) and whether there is a BCC header, which is not
 // shown to receivers. raw is the header table without its length. A header that
-// is not an array of strings is RabbitMQ's 406.
+// is not an array is RabbitMQ's 406; what is no string in it is passed over.
 func ExtraKeys(dst []string, raw []byte) (keys []string, hasBCC bool, err *wire.Error) {
 	for _, name := range [...]string{"CC", "BCC"} {
 		v, ok := wire.TableLookup(raw, name)
@@ -18,11 +18,9 @@ func ExtraKeys(dst []string, raw []byte) (keys []string, hasBCC bool, err *wire.
 			return nil, false, badKeys(name, v)
 		}
 		for _, k := range list {
-			s, ok := k.(string)
-			if !ok {
-				return nil, false, badKeys(name, k)
+			if s, ok := k.(string); ok {
+				dst = append(dst, s)
 			}
-			dst = append(dst, s)
 		}
 	}
 	return dst, hasBCC, nil

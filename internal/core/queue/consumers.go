@@ -29,6 +29,7 @@ type consumers struct {
 	all       []*Consumer
 	tiers     []tier // highest priority first
 	exclusive bool
+	single    bool // x-single-active-consumer: only the first in all gets deliveries
 }
 
 type tier struct {
@@ -111,14 +112,21 @@ func (s *consumers) unblock(c *Consumer) bool {
 		return false
 	}
 	c.blocked = false
+	// Last in turn: just before the one whose turn it is.
 	t := s.tierOf(c.Priority)
-	t.ring = append(t.ring, c)
+	t.ring = append(t.ring, nil)
+	copy(t.ring[t.next+1:], t.ring[t.next:])
+	t.ring[t.next] = c
+	t.next++
 	return true
 }
 
 // pick reserves credit with the next consumer in turn: round-robin within the
 // highest priority that has any. It returns nil when nobody can take one more.
 func (s *consumers) pick(bodyBytes int) *Consumer {
+	if s.single {
+		return s.pickActive(bodyBytes)
+	}
 	for i := range s.tiers {
 		t := &s.tiers[i]
 		for len(t.ring) > 0 {
@@ -133,6 +141,19 @@ func (s *consumers) pick(bodyBytes int) *Consumer {
 			s.block(c)
 		}
 	}
+	return nil
+}
+
+// pickActive asks the one consumer that is active: the one that has been there
+// longest. The others wait for it to go.
+func (s *consumers) pickActive(bodyBytes int) *Consumer {
+	if len(s.all) == 0 || s.all[0].blocked {
+		return nil
+	}
+	if c := s.all[0]; c.Gate.Take(bodyBytes) {
+		return c
+	}
+	s.block(s.all[0])
 	return nil
 }
 

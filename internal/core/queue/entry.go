@@ -67,6 +67,9 @@ type Config struct {
 	Overflow       Overflow
 	HasDLX         bool
 	MaxPriority    int // -1 none, else 0..255: levels 0..MaxPriority
+	// SingleActive: of several consumers only the longest-serving one gets
+	// messages.
+	SingleActive bool
 }
 
 // NoLimits is the configuration of a plain transient queue.

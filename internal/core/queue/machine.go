@@ -21,6 +21,7 @@ type Machine struct {
 func New(cfg Config, now Time) *Machine {
 	m := &Machine{cfg: cfg, lastUsed: now}
 	m.levels = make([]list, max(cfg.MaxPriority, 0)+1)
+	m.consumers.single = cfg.SingleActive
 	return m
 }
 
@@ -258,7 +259,9 @@ func (m *Machine) Get(now Time, noAck bool, out *Output) (Delivery, bool) {
 	if l == nil {
 		return Delivery{}, false
 	}
-	return m.handOut(l, level, p, pos, nil, noAck, out), true
+	d := m.handOut(l, level, p, pos, nil, noAck, out)
+	m.Expire(now, out) // what has come to the head may be past its time
+	return d, true
 }
 
 // Purge drops everything that is ready and returns how much that was.
@@ -299,7 +302,7 @@ func (m *Machine) Close(out *Output) int {
 	for _, c := range m.consumers.all {
 		c.attached, c.blocked = false, false
 	}
-	m.consumers = consumers{}
+	m.consumers = consumers{single: m.cfg.SingleActive}
 	m.ready, m.unacked, m.moving, m.readyBytes, m.counts = 0, 0, 0, 0, nil
 	return n
 }
@@ -308,9 +311,10 @@ func (m *Machine) Close(out *Output) int {
 func (m *Machine) Touch(now Time) { m.lastUsed = now }
 
 // Subscribe adds a consumer. It reports false if the queue is, or would have to
-// be, in exclusive use. The caller dispatches.
+// be, in exclusive use; a queue with a single active consumer admits no
+// exclusive one. The caller dispatches.
 func (m *Machine) Subscribe(now Time, c *Consumer) bool {
-	if m.consumers.exclusive || c.Exclusive && len(m.consumers.all) > 0 {
+	if m.consumers.exclusive || c.Exclusive && (len(m.consumers.all) > 0 || m.cfg.SingleActive) {
 		return false
 	}
 	m.consumers.add(c)
@@ -327,6 +331,9 @@ func (m *Machine) Unsubscribe(now Time, c *Consumer, out *Output) bool {
 	m.lastUsed = now
 	if m.cfg.AutoDelete && len(m.consumers.all) == 0 {
 		out.Unused = true
+	}
+	if m.cfg.SingleActive {
+		m.Dispatch(now, out) // the next in line is active now
 	}
 	return true
 }

@@ -70,7 +70,7 @@ func (c *Content) Header(frame []byte, h *wire.HeaderView, maxBody uint64) (done
 	}
 	if h.BodySize > bodyCeiling {
 		return false, wire.ConnectionError(wire.FrameErrorCode,
-			"content body size %d exceeds maximum allowed size %d", h.BodySize, bodyCeiling)
+			"content body size %d exceeds maximum allowed size %d", h.BodySize, bodyCeiling).On(wire.IDBasicPublish)
 	}
 	c.size, c.left = h.BodySize, h.BodySize
 	c.discard = h.BodySize > maxBody
@@ -100,7 +100,7 @@ func (c *Content) WantsHeader() bool { return c.phase == wantHeader }
 func (c *Content) Body(frame []byte) (done bool, err *wire.Error) {
 	payload := len(frame) - wire.FrameOverhead
 	if uint64(payload) > c.left {
-		return false, wire.ConnectionError(wire.FrameErrorCode, "content body frame exceeds remaining content size")
+		return false, wire.ConnectionError(wire.FrameErrorCode, "content body frame exceeds remaining content size").On(wire.IDBasicPublish)
 	}
 	if payload == 0 {
 		return false, nil

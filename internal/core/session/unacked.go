@@ -107,8 +107,8 @@ func (u *Unacked[T]) trim() {
 
 // Settle takes the delivery with that tag, or with multiple all up to and
 // including it (tag 0: all), and appends them to dst in order of tag. It
-// reports false for a tag that is not there, as RabbitMQ does: with multiple
-// that is one above the last handed out, or one with nothing at or below it.
+// reports false, and takes nothing, if the delivery with that very tag is not
+// there, with multiple too, as RabbitMQ does.
 func (u *Unacked[T]) Settle(dst []T, tag uint64, multiple bool) ([]T, bool) {
 	if !multiple {
 		v, ok := u.takeOne(tag)
@@ -120,10 +120,9 @@ func (u *Unacked[T]) Settle(dst []T, tag uint64, multiple bool) ([]T, bool) {
 	if tag == 0 {
 		return u.TakeAll(dst), true
 	}
-	if tag > u.next {
+	if !u.has(tag) {
 		return dst, false
 	}
-	before := len(dst)
 	k := 0
 	for k < len(u.old) && u.old[k].tag <= tag {
 		dst = append(dst, u.old[k].v)
@@ -147,7 +146,15 @@ func (u *Unacked[T]) Settle(dst []T, tag uint64, multiple bool) ([]T, bool) {
 		}
 		u.trim()
 	}
-	return dst, len(dst) > before
+	return dst, true
+}
+
+func (u *Unacked[T]) has(tag uint64) bool {
+	if u.live > 0 && tag >= u.base && tag <= u.next {
+		return u.ring[tag&uint64(len(u.ring)-1)].live
+	}
+	i := sort.Search(len(u.old), func(i int) bool { return u.old[i].tag >= tag })
+	return i < len(u.old) && u.old[i].tag == tag
 }
 
 func (u *Unacked[T]) takeOne(tag uint64) (v T, ok bool) {

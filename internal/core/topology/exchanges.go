@@ -34,6 +34,9 @@ func (v *VHost) DeclareExchange(r DeclareExchange) (x *Exchange, created bool, e
 		x, err = v.FindExchange(name)
 		return x, false, err
 	}
+	if r.Type == "" {
+		return nil, false, precondition("invalid exchange type ''")
+	}
 	if !exchange.Known(exchange.Type(r.Type)) {
 		return nil, false, precondition("unknown exchange type '" + r.Type + "'")
 	}
