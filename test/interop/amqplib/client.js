@@ -209,6 +209,24 @@ async function big(channel) {
   assert.ok(message.content.equals(body), `the body changed on the way (${message.content.length} bytes received)`);
 }
 
+// A wrong password and a missing vhost: closes of a connection that was never open.
+async function refusedConnections() {
+  const refusal = async (change) => {
+    const url = new URL(process.env.AMQP_URL);
+    change(url);
+    try {
+      await (await within('answer', amqp.connect(url.href))).close();
+    } catch (error) {
+      return error.message.replace(/^.*terminated by server: /, '');
+    }
+    throw new Error('connected');
+  };
+  assert.equal(await refusal((url) => { url.password = 'wrong'; }),
+    '403 (ACCESS-REFUSED) with message "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."');
+  // Of a close at this later moment the library tells no more than that it came.
+  assert.match(await refusal((url) => { url.pathname = '/interop-missing'; }), /ConnectionClose/);
+}
+
 async function serverCancel(channel) {
   const name = `${queue}.doomed`;
   await channel.assertQueue(name, { durable: true });
@@ -269,6 +287,7 @@ async function main() {
     ['mandatory message returns before its confirm', mandatory],
     ['basic.get', get],
     ['1 MiB message', big],
+    ['wrong password is refused with 403, missing vhost refused', refusedConnections],
     ['consumer is cancelled when its queue goes', serverCancel],
     ['clean up', cleanUp],
   ]) await report(name, onChannel(check));

@@ -1,5 +1,6 @@
 import com.rabbitmq.client.AMQP;
 import com.rabbitmq.client.AlreadyClosedException;
+import com.rabbitmq.client.AuthenticationFailureException;
 import com.rabbitmq.client.CancelCallback;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
@@ -88,6 +89,7 @@ public final class Interop {
         checks.put("basic.get", this::get);
         checks.put("transactions", this::transactions);
         checks.put("1 MiB message", this::big);
+        checks.put("wrong password is refused with 403, missing vhost with 530", this::refusedConnections);
         checks.put("consumer is cancelled when its queue goes", this::serverCancel);
         checks.put("clean up", this::cleanUp);
         for (Map.Entry<String, Check> check : checks.entrySet()) {
@@ -373,6 +375,29 @@ public final class Interop {
         channel.basicAck(take(channel).getEnvelope().getDeliveryTag(), false);
         channel.txCommit();
         other.close();
+    }
+
+    /** A wrong password and a missing vhost: closes of a connection that was never open. */
+    private void refusedConnections(Channel channel) throws Exception {
+        ConnectionFactory factory = new ConnectionFactory();
+        factory.setUri(url);
+        factory.setPassword("wrong");
+        try {
+            factory.newConnection().close();
+            throw new AssertionError("connected with a wrong password");
+        } catch (AuthenticationFailureException error) {
+            equal("refusal", error.getMessage(),
+                    "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.");
+        }
+        factory.setUri(url);
+        factory.setVirtualHost("interop-missing");
+        try {
+            factory.newConnection().close();
+            throw new AssertionError("connected to a missing vhost");
+        } catch (IOException error) {
+            AMQP.Connection.Close close = (AMQP.Connection.Close) ((ShutdownSignalException) error.getCause()).getReason();
+            equal("refusal", close.getReplyCode() + " " + close.getReplyText(), "530 NOT_ALLOWED - vhost interop-missing not found");
+        }
     }
 
     private void big(Channel channel) throws Exception {

@@ -7,6 +7,7 @@ prefix and is deleted at the end.
 import datetime
 import decimal
 import os
+import re
 import sys
 import uuid
 
@@ -34,6 +35,12 @@ def expect_close(code, text, operation):
         equal("close", (closed.reply_code, closed.reply_text), (code, text))
         return
     raise CheckFailed(f"the channel stayed open, want a close with {code}")
+
+
+def code_and_text(error):
+    """pika keeps what the server said only in the words of its own error."""
+    found = re.search(r"\((\d+)\) ['\"](.*)['\"]", str(error.args[0]) if error.args else "")
+    return f"{found[1]} {found[2]}" if found else repr(error)
 
 
 class Suite:
@@ -220,6 +227,24 @@ class Suite:
         channel.basic_ack(method.delivery_tag)
         channel.tx_commit()
 
+    def refused_connections(self, _):
+        """A wrong password and a missing vhost: closes of a connection that was never open."""
+        good = pika.URLParameters(self.url)
+        for change, code, text in (
+            ({"credentials": pika.PlainCredentials(good.credentials.username, "wrong")}, 403,
+             "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."),
+            ({"virtual_host": "interop-missing"}, 530, "NOT_ALLOWED - vhost interop-missing not found"),
+        ):
+            params = pika.URLParameters(self.url)
+            for name, value in change.items():
+                setattr(params, name, value)
+            try:
+                pika.BlockingConnection(params).close()
+            except pika.exceptions.AMQPConnectionError as error:
+                equal("refusal", code_and_text(error), f"{code} {text}")
+            else:
+                raise CheckFailed(f"connected, want a close with {code}")
+
     def big(self, channel):
         body = os.urandom(1 << 20)
         self.publish(channel, body)
@@ -290,6 +315,7 @@ def main():
         ("basic.get", suite.get),
         ("transactions", suite.transactions),
         ("1 MiB message", suite.big),
+        ("wrong password is refused with 403, missing vhost with 530", suite.refused_connections),
         ("consumer is cancelled when its queue goes", suite.server_cancel),
         ("clean up", suite.clean_up),
     ):
