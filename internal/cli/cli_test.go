@@ -62,6 +62,7 @@ func TestUsageErrorsAreOneLine(t *testing.T) {
 		{"declare queue q --arg a:=[", `--arg: "a:=[": what follows := is not JSON (see warren declare queue --help)`},
 		{"purge q --tls-insecure", `the --tls flags need an amqps:// URL, this one is amqp:// (see warren purge --help)`},
 		{"purge q --url amqps://h/ --tls-cert x", `--tls-cert and --tls-key need each other (see warren purge --help)`},
+		{"purge q --url=", `--url is empty (see warren purge --help)`},
 		{"purge q --url http://guest:s3cret@h/", `--url is not an AMQP URL; want amqp://user:password@host:5672/vhost (or amqps://), with special characters percent-encoded (see warren purge --help)`},
 		{"purge q --url amqp://guest:s3/cret@h/", `--url is not an AMQP URL; want amqp://…`},
 	} {

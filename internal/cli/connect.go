@@ -60,6 +60,9 @@ type client struct {
 // open connects, logs in and opens a channel.
 func (t *target) open(cmd *cobra.Command) (*client, error) {
 	raw, place := t.url, "--url"
+	if raw == "" && cmd.Flags().Changed("url") {
+		return nil, usagef(cmd, "--url is empty") // a variable forgotten in a script must not choose another broker
+	}
 	if raw == "" {
 		raw, place = os.Getenv(urlEnv), "$"+urlEnv
 	}

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/warrenmq/warren/brokertest"
 	"github.com/warrenmq/warren/internal/auth"
 )
 
@@ -88,13 +90,16 @@ func TestServe(t *testing.T) {
 
 func TestServeRefusesWhoIsUnknown(t *testing.T) {
 	s := startServer(t, "--listen", "127.0.0.1:0", "--user", "anna:s3cret")
+	var refused sync.WaitGroup // each takes the three seconds for which the server is silent
 	for _, who := range []string{"guest:guest", "anna:wrong"} {
-		t.Setenv(urlEnv, "amqp://"+who+"@"+s.addrs[0]+"/")
-		got := run(t, "", "get", "q")
-		if got.code != exitFailed || !strings.Contains(got.stderr, "the login was refused") || strings.Contains(got.stderr, "wrong@") {
-			t.Errorf("%s: %+v", who, got)
-		}
+		refused.Go(func() {
+			got := run(t, "", "get", "q", "--url", "amqp://"+who+"@"+s.addrs[0]+"/")
+			if got.code != exitFailed || !strings.Contains(got.stderr, "the login was refused") || strings.Contains(got.stderr, who) {
+				t.Errorf("%s: %+v", who, got)
+			}
+		})
 	}
+	refused.Wait()
 	t.Setenv(urlEnv, "amqp://anna:s3cret@"+s.addrs[0]+"/nowhere")
 	run(t, "", "get", "q").want(t, exitFailed, "", fmt.Sprintf("warren: cannot connect to amqp://anna@%s/nowhere: NOT_ALLOWED - vhost nowhere not found (530)\n", s.addrs[0]))
 }
@@ -199,6 +204,25 @@ func TestConnectionLostWhilePublishing(t *testing.T) {
 	}
 	if c := <-s.code; c != exitOK {
 		t.Errorf("server's status %d", c)
+	}
+}
+
+func TestConnectionCutBeforeTheConfirm(t *testing.T) {
+	b := brokertest.New(t)
+	t.Setenv(urlEnv, b.URL())
+	run(t, "", "declare", "queue", "q").want(t, exitOK, "queue q: 0 messages, 0 consumers\n", "")
+	b.HoldConfirms()
+	done := make(chan result)
+	go func() { done <- run(t, "a\nb\n", "publish", "-q", "q") }()
+	eventually(t, func() bool {
+		return strings.HasPrefix(run(t, "", "declare", "queue", "q", "--passive").stdout, "queue q: 2 messages,")
+	},
+		func() string { return "the messages did not arrive" })
+	b.CutConnections()
+	got := <-done
+	if got.code != exitFailed || !strings.HasPrefix(got.stderr, "0 messages confirmed\nwarren: lost the connection to ") ||
+		!strings.HasSuffix(got.stderr, "; 2 messages sent but not confirmed, which may or may not have arrived\n") {
+		t.Errorf("got %+v", got)
 	}
 }
 
