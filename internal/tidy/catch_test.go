@@ -54,7 +54,7 @@ func shapeCases() []catchCase {
 		{"an import upwards", "import", map[string]string{
 			"internal/wire/a.go": `import "github.com/warrenmq/warren/internal/core/message"`}, []string{"internal/wire->internal/core/message"}},
 		{"an import sideways", "import", map[string]string{
-			"internal/amqpserver/a.go": `import "github.com/warrenmq/warren/internal/engine"`}, []string{"internal/amqpserver->internal/engine"}},
+			"internal/auth/a.go": `import "github.com/warrenmq/warren/internal/engine"`}, []string{"internal/auth->internal/engine"}},
 		{"the toolkit does not know the broker", "import", map[string]string{
 			"reliable/a.go": `import "github.com/warrenmq/warren/broker"`}, []string{"reliable->broker"}},
 		{"a package that is not listed", "import", map[string]string{"internal/novel/a.go": ""}, []string{"internal/novel"}},
