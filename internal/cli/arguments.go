@@ -15,7 +15,8 @@ import (
 )
 
 // argUsage explains the values of --arg and --header.
-const argUsage = "key=value: a whole number if it looks like one, true or false, else text; key:=JSON for any other type"
+// The backquotes make it the name of the value in the help.
+const argUsage = "`KEY=VALUE`: a whole number if it looks like one, true or false, else text; KEY:=JSON for any other type"
 
 // parseArgument reads key=value or key:=JSON. In key=value a value that is a
 // whole number becomes an int64, true and false become booleans, and everything

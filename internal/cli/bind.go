@@ -79,7 +79,7 @@ func bindingCommand(cmd *cobra.Command, done string, do func(*amqp.Channel, bind
 		})
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&keys, "routing-key", "k", nil, "routing key or pattern; repeat for more bindings (default '')")
+	f.StringArrayVarP(&keys, "routing-key", "k", nil, "routing `KEY` or pattern; repeat for more bindings (default '')")
 	f.StringArrayVar(&args, "arg", nil, "binding argument, "+argUsage+"; repeat for more")
 	f.BoolVar(&toExchange, "to-exchange", false, "the second name is an exchange")
 	to.addFlags(cmd)

@@ -42,6 +42,9 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
 	b := &bench{t: t, ch: ch, queue: "cli." + rand.Text()}
 	b.declare(b.queue)
 	return b
@@ -62,9 +65,19 @@ func (b *bench) declare(queue string) {
 func (b *bench) publish(bodies ...string) {
 	b.t.Helper()
 	for _, body := range bodies {
-		if err := b.ch.Publish("", b.queue, false, false, amqp.Publishing{Body: []byte(body)}); err != nil {
-			b.t.Fatal(err)
-		}
+		b.publishMessage(amqp.Publishing{Body: []byte(body)})
+	}
+}
+
+// publishMessage returns when the message is in the queue.
+func (b *bench) publishMessage(m amqp.Publishing) {
+	b.t.Helper()
+	confirm, err := b.ch.PublishWithDeferredConfirm("", b.queue, false, false, m)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if !confirm.Wait() {
+		b.t.Fatal("the message was refused")
 	}
 }
 
@@ -222,9 +235,7 @@ func TestConsumeAndPublishPassMessagesOnUnchanged(t *testing.T) {
 		ReplyTo: "r", Expiration: "600000", MessageId: "m", Timestamp: time.Unix(1767323045, 0).UTC(), Type: "ty", AppId: "app",
 		Body: []byte{0xff, '\n', 0},
 	}
-	if err := b.ch.Publish("", b.queue, false, false, want); err != nil {
-		t.Fatal(err)
-	}
+	b.publishMessage(want)
 	lines := run(t, "", "consume", b.queue, "-n", "1", "--json")
 	if lines.code != exitOK || lines.stderr != "" {
 		t.Fatalf("%+v", lines)

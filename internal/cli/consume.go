@@ -64,7 +64,7 @@ back into the same message.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&c.exchange, "exchange", "e", "", "watch this exchange through a temporary queue")
-	f.StringArrayVarP(&c.keys, "routing-key", "k", nil, "routing key or pattern to bind the temporary queue with; repeat for more (default '#', which on a topic exchange is everything)")
+	f.StringArrayVarP(&c.keys, "routing-key", "k", nil, "routing `KEY` or pattern to bind the temporary queue with; repeat for more (default '#', which on a topic exchange is everything)")
 	f.StringArrayVar(&c.bindArgs, "bind-arg", nil, "argument of that binding (for headers exchanges), "+argUsage)
 	f.BoolVar(&c.asJSON, "json", false, "print each message as a JSON object")
 	f.BoolVarP(&c.null, "null", "0", false, "end messages with a NUL byte instead of a newline")

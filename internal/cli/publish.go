@@ -59,7 +59,7 @@ func (p *publishing) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&p.queue, "queue", "q", "", "publish to this queue (through the default exchange)")
 	f.StringVarP(&p.exchange, "exchange", "e", "", "publish to this exchange")
-	f.StringVarP(&p.key, "routing-key", "k", "", "routing key")
+	f.StringVarP(&p.key, "routing-key", "k", "", "routing `KEY`")
 	f.StringVar(&p.body, "body", "", "publish this one message instead of stdin")
 	f.StringVar(&p.file, "file", "", "publish this file as one message, - for the whole of stdin")
 	f.BoolVar(&p.asJSON, "json", false, "each line is a JSON object with routing data, properties, headers and body")
