@@ -160,6 +160,8 @@ func (c *conn) handleMethodFrame(ch *channel, f wire.Frame, frame []byte) *wire.
 		}
 		return werr
 	}
+	// One read may hold a thousand small questions with large answers.
+	c.eng.Out.WaitRoom()
 	return nil
 }
 

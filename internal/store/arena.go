@@ -12,8 +12,9 @@ const (
 	ChunkBytes   = 1 << 20
 	bigSpanBytes = ChunkBytes / 4
 	// maxFreeChunks bounds the chunks kept for reuse; more than that goes back
-	// to the Go heap, and from there to the system.
-	maxFreeChunks = 16
+	// to the Go heap, and from there to the system. Few are enough for a steady
+	// flow, and after a burst they are all that stays.
+	maxFreeChunks = 4
 	prefixBytes   = 4 // length of the record that follows
 )
 
