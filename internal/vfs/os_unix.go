@@ -18,7 +18,7 @@ func IsNoSpace(err error) bool {
 // syncDir fsyncs a directory. File systems that have no such operation (some network ones) answer
 // EINVAL or ENOTSUP; nothing more can be done there, so it is no error.
 func syncDir(dir string) error {
-	handle, err := os.Open(dir)
+	handle, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func withDescriptor(file *os.File, call func(fd int) error) error {
 	}
 	var callErr error
 	if err := raw.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
-		return err
+		return os.ErrClosed // the only way for Control to fail, which it says in an error of its own
 	}
 	return callErr
 }
