@@ -53,6 +53,9 @@ func (u *Unacked[T]) Add(v T) uint64 {
 		u.base = u.next
 	}
 	u.makeRoom()
+	if u.live == 0 {
+		u.base = u.next // makeRoom has retired all there was
+	}
 	u.ring[u.next&uint64(len(u.ring)-1)] = slot[T]{v, true}
 	u.live++
 	return u.next
