@@ -1,0 +1,198 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// commit is the committer: if there is something somebody waits for, it writes
+// and syncs it at once; what is appended meanwhile gathers for the next round.
+func (l *Log) commit() {
+	defer close(l.done)
+	for {
+		batches, ending := l.nextBatches()
+		if len(batches) == 0 {
+			if ending {
+				return
+			}
+			continue
+		}
+		start := time.Now()
+		err := l.write(batches)
+		if d := time.Since(start); d > time.Second {
+			l.logger.Warn("slow disk: a write with sync took long", "duration", d)
+		}
+		l.finish(batches, err)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// nextBatches waits for work and takes all there is.
+func (l *Log) nextBatches() (batches []*batch, ending bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		if g := l.gathering; g != nil && (g.force || l.flush || l.ending || len(l.closed) > 0) {
+			l.closeBatch()
+		}
+		l.flush = false
+		if len(l.closed) > 0 || l.ending {
+			batches, l.closed = l.closed, nil
+			return batches, l.ending
+		}
+		l.work.Wait()
+	}
+}
+
+// write puts batches on the disk, each file synced before the next is begun.
+func (l *Log) write(batches []*batch) error {
+	for i, b := range batches {
+		l.seal(b)
+		f, err := l.openForWrite(b.file)
+		if err != nil {
+			return err
+		}
+		if err := l.writeBatch(f, b); err != nil {
+			return fmt.Errorf("write %s: %w", b.file.name(), err)
+		}
+		if i+1 == len(batches) || batches[i+1].file != b.file {
+			if err := f.Datasync(); err != nil {
+				return fmt.Errorf("sync %s: %w", b.file.name(), err)
+			}
+			l.synced = b.first + LSN(b.records)
+		}
+	}
+	return nil
+}
+
+// seal waits until every region is filled, and completes checksums and header.
+func (l *Log) seal(b *batch) {
+	for b.writers.Load() > 0 {
+		runtime.Gosched() // somebody is copying under a queue lock
+	}
+	crc := batchCRC(b.file.nonce)
+	for _, s := range b.spans() {
+		walk(s.bytes, s.at, func(rec []byte, _ int64) bool {
+			end := len(rec) - recordCRCBytes
+			binary.LittleEndian.PutUint32(rec[end:], checksum(b.file.nonce, rec[:end]))
+			return true
+		})
+		crc.add(s.bytes)
+	}
+	h := batchHeader{
+		flags: b.flags, records: b.records, payloadBytes: uint32(b.end - b.start - batchHeaderBytes),
+		firstLSN: b.first, durableLSN: l.synced, timeMillis: l.cfg.Now().UnixMilli(), payloadCRC: crc.sum,
+	}
+	first := b.blocks[0]
+	h.put(first.buf[b.start-first.base:], b.file.nonce)
+}
+
+type span struct {
+	bytes []byte
+	at    int64 // in the file
+}
+
+// spans are the payload's stretches in memory, in order.
+func (b *batch) spans() []span {
+	var out []span
+	at := b.start + batchHeaderBytes
+	for _, blk := range b.blocks {
+		end := min(b.end, blk.base+int64(len(blk.buf)))
+		if at < end {
+			out = append(out, span{blk.buf[at-blk.base : end-blk.base], at})
+			at = end
+		}
+	}
+	return out
+}
+
+// writeBatch writes header, payload and the padding to a whole page.
+func (l *Log) writeBatch(f writerAt, b *batch) error {
+	at, end := b.start, alignPage(b.end)
+	for _, blk := range b.blocks {
+		stop := min(end, blk.base+int64(len(blk.buf)))
+		if at >= stop {
+			continue
+		}
+		if _, err := f.WriteAt(blk.buf[at-blk.base:stop-blk.base], at); err != nil {
+			return err
+		}
+		at = stop
+	}
+	return nil
+}
+
+type writerAt interface {
+	WriteAt(p []byte, off int64) (int, error)
+}
+
+// finish moves the durable position, or stops the log.
+func (l *Log) finish(batches []*batch, err error) {
+	l.mu.Lock()
+	if err != nil {
+		l.err = fmt.Errorf("seglog: the log has stopped: %w", err)
+		l.room.Broadcast()
+		l.mu.Unlock()
+		l.logger.Error("the log has stopped; nothing more is confirmed", "error", err)
+		if l.cfg.OnFailure != nil {
+			l.cfg.OnFailure(l.err)
+		}
+		return
+	}
+	last := batches[len(batches)-1]
+	durable := last.first + LSN(last.records)
+	for _, b := range batches {
+		l.backlog -= b.end - b.start
+	}
+	l.durable.Store(uint64(durable))
+	l.retain(batches)
+	l.room.Broadcast()
+	l.mu.Unlock()
+	if l.cfg.OnDurable != nil {
+		l.cfg.OnDurable(durable)
+	}
+}
+
+// retain keeps the blocks that are complete now among the resident ones, and
+// evicts the oldest beyond the budget. Called with l.mu held.
+func (l *Log) retain(batches []*batch) {
+	for _, b := range batches {
+		for _, blk := range b.blocks {
+			// The block being appended to stays whatever the budget is; it comes
+			// here again with a later batch.
+			if b.file == l.file && blk.base+int64(len(blk.buf)) > l.appendAt() {
+				continue
+			}
+			l.keep(b.file, blk)
+		}
+	}
+}
+
+// appendAt is the offset in l.file below which nothing is appended any more.
+func (l *Log) appendAt() int64 {
+	if l.gathering != nil {
+		return l.gathering.start
+	}
+	return l.at
+}
+
+// keep adds a block to the resident ones. Called with l.mu held.
+func (l *Log) keep(f *logFile, blk *block) {
+	for _, r := range l.resident {
+		if r.b == blk {
+			return
+		}
+	}
+	l.resident = append(l.resident, residentBlock{f, blk})
+	l.residentN += int64(len(blk.buf))
+	for l.residentN > l.cfg.ResidentBytes && len(l.resident) > 1 {
+		old := l.resident[0]
+		l.resident = append(l.resident[:0], l.resident[1:]...)
+		l.residentN -= int64(len(old.b.buf))
+		old.f.drop(old.b)
+	}
+}

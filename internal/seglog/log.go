@@ -1,0 +1,316 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/warrenmq/warren/internal/vfs"
+)
+
+// Config is what a Log needs. FS and Dir are required.
+type Config struct {
+	FS  vfs.FS
+	Dir string
+
+	// FileBytes is the size of a log file; a larger region gets a file of its
+	// own size. 0 means 64 MiB.
+	FileBytes int64
+	// FirstFileBytes is the size of the first file of a run, small so that
+	// opening is quick. 0 means 4 MiB.
+	FirstFileBytes int64
+	// BatchBytes bounds a batch, but for one larger region. 0 means 4 MiB.
+	BatchBytes int64
+	// BacklogBytes is where WaitRoom begins to wait. 0 means 32 MiB.
+	BacklogBytes int64
+	// ResidentBytes bounds the blocks kept in memory once they are durable. 0
+	// means 16 MiB.
+	ResidentBytes int64
+	// FlushDelay is how long records that nobody waits for may stay in memory.
+	// 0 means 50 ms.
+	FlushDelay time.Duration
+	// Spares is how many files are kept ready. 0 means 2, negative none.
+	Spares int
+
+	Now    func() time.Time // nil: time.Now
+	Random func() uint64    // nil: crypto/rand; for nonces
+	// OnDurable hears of the durable position, from the committer and without
+	// locks held.
+	OnDurable func(LSN)
+	// OnFailure hears of the error that stopped the log, once.
+	OnFailure func(error)
+	Logger    *slog.Logger // nil: discarded
+}
+
+// Log is an open log. Open makes one; Close ends it.
+type Log struct {
+	cfg    Config
+	lock   io.Closer
+	logger *slog.Logger
+
+	table atomic.Pointer[fileTable]
+
+	mu        sync.Mutex
+	work      sync.Cond // there is something for the committer
+	room      sync.Cond // durable or err has changed
+	gathering *batch    // open for appends, nil if none
+	closed    []*batch  // for the committer, in order
+	file      *logFile  // being appended to
+	at        int64     // where the next batch of file begins
+	nextLSN   LSN
+	backlog   int64 // bytes that are not durable
+	lazy      bool  // a flush timer runs
+	flush     bool  // the flush timer has fired
+	resident  []residentBlock
+	residentN int64
+	err       error
+	ending    bool
+
+	durable atomic.Uint64 // records below it are durable: the LSN of the first that may not be
+
+	synced LSN // as durable, but the committer's own: known between two files
+	files  files
+	done   chan struct{}
+}
+
+type residentBlock struct {
+	f *logFile
+	b *block
+}
+
+// batch is a group of regions that becomes durable at once.
+type batch struct {
+	file    *logFile
+	start   int64 // of the header, in the file
+	end     int64 // of what is reserved
+	first   LSN
+	records uint32
+	writers atomic.Int32 // regions that are not filled yet
+	force   bool         // somebody waits for it
+	blocks  []*block
+	flags   uint32
+}
+
+// ErrClosed is the error of waits after Close.
+var ErrClosed = errors.New("seglog: closed")
+
+// maxRegionBytes bounds a region: offsets in a file have 36 bits, and a file
+// larger than this would not be worth it.
+const maxRegionBytes = 1 << 30
+
+// Region is room for records, all in one batch. Its owner fills it with Add and
+// then calls Done, soon: the committer waits for it.
+type Region struct {
+	b     *batch
+	buf   []byte // rest of the room
+	place Place  // of the next record
+	next  LSN
+}
+
+// Reserve makes room for a group of records that is to become durable as a
+// whole: RecordOverhead plus the payload, for each. force says that somebody
+// will wait for them; others are written within FlushDelay. It never blocks on
+// the disk.
+func (l *Log) Reserve(records, bytes int, force bool) Region {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	size := int64(bytes)
+	if size > maxRegionBytes {
+		panic(fmt.Sprintf("seglog: a region of %d bytes, at most %d", size, maxRegionBytes))
+	}
+	b := l.gathering
+	if b != nil && b.end-b.start+size > l.cfg.BatchBytes {
+		l.closeBatch()
+		b = nil
+	}
+	if b == nil {
+		b = l.openBatch(size)
+	}
+	at := l.fit(b, size)
+	if at+size > b.file.bytes {
+		l.closeBatch()
+		l.at = b.file.bytes // openBatch takes the next file
+		b = l.openBatch(size)
+		at = l.fit(b, size)
+	}
+	blk := l.blockFor(b, at, size)
+	l.backlog += at + size - b.end
+	b.end = at + size
+	b.records += uint32(records)
+	b.writers.Add(1)
+	r := Region{b: b, place: makePlace(b.file.number, at), next: l.nextLSN}
+	r.buf = blk.buf[at-blk.base : at-blk.base+size : at-blk.base+size]
+	l.nextLSN += LSN(records)
+	l.schedule(b, force)
+	return r
+}
+
+// schedule sees to it that the committer takes the batch: at once if somebody
+// waits, else when the flush timer fires.
+func (l *Log) schedule(b *batch, force bool) {
+	if force {
+		if !b.force {
+			b.force = true
+			l.work.Signal()
+		}
+		return
+	}
+	if !l.lazy && !b.force {
+		l.lazy = true
+		time.AfterFunc(l.cfg.FlushDelay, func() {
+			l.mu.Lock()
+			l.lazy, l.flush = false, true
+			l.work.Signal()
+			l.mu.Unlock()
+		})
+	}
+}
+
+// fit returns where a region of that size goes in a batch: at its end, or at the
+// next block boundary if it would cross one.
+func (l *Log) fit(b *batch, size int64) int64 {
+	rest := blockBytes - b.end%blockBytes
+	if size <= rest || b.end%blockBytes == 0 {
+		return b.end
+	}
+	return b.end + rest
+}
+
+// blockFor returns the block that holds [at, at+size), and pads what is left of
+// the one before it.
+func (l *Log) blockFor(b *batch, at, size int64) *block {
+	if gap := at - b.end; gap >= RecordOverhead {
+		old := b.file.blocks[b.end/blockBytes].Load()
+		pad := old.buf[b.end-old.base : b.end-old.base+gap]
+		binary.LittleEndian.PutUint32(pad, uint32(gap))
+		pad[4] = typePad
+	}
+	blk := b.file.blocks[at/blockBytes].Load()
+	if blk == nil {
+		blk = b.file.newBlock(at, size)
+	}
+	if n := len(b.blocks); n == 0 || b.blocks[n-1] != blk {
+		b.blocks = append(b.blocks, blk)
+	}
+	return blk
+}
+
+// openBatch begins a batch that a region of that size fits, in the next file if
+// there is no room in this one.
+func (l *Log) openBatch(size int64) *batch {
+	need := int64(batchHeaderBytes) + size
+	if size > blockBytes/2 {
+		need += blockBytes // it may have to begin at a block boundary
+	}
+	if l.file == nil || l.at+need > l.file.bytes {
+		l.nextFile(need)
+	}
+	b := &batch{file: l.file, start: l.at, end: l.at + batchHeaderBytes, first: l.nextLSN}
+	blk := b.file.blocks[b.start/blockBytes].Load()
+	if blk == nil {
+		blk = b.file.newBlock(b.start, batchHeaderBytes)
+	}
+	b.blocks = append(b.blocks, blk)
+	l.backlog += batchHeaderBytes
+	l.gathering = b
+	return b
+}
+
+// closeBatch hands the gathering batch to the committer.
+func (l *Log) closeBatch() {
+	b := l.gathering
+	l.gathering = nil
+	l.closed = append(l.closed, b)
+	l.at = alignPage(b.end)
+	l.work.Signal()
+}
+
+// nextFile turns to a new file. It exists in memory only: the committer makes it
+// before it writes there.
+func (l *Log) nextFile(need int64) {
+	number := uint32(1)
+	size := l.cfg.FirstFileBytes
+	if l.file != nil {
+		number = l.file.number + 1
+		size = l.cfg.FileBytes
+	}
+	size = max(size, (need+blockBytes-1)/blockBytes*blockBytes)
+	l.addFile(number, size)
+}
+
+func (l *Log) addFile(number uint32, size int64) {
+	l.file = newLogFile(manifestFile{number: number, nonce: l.cfg.Random(), bytes: size, firstLSN: l.nextLSN})
+	l.at = 0
+	l.table.Store(l.table.Load().with(l.file))
+}
+
+// Add begins the next record and returns its payload to be filled, its place and
+// its number. The records of a region have to add up to what was reserved.
+func (r *Region) Add(typ uint8, payloadBytes int) (payload []byte, at Place, lsn LSN) {
+	n := payloadBytes + RecordOverhead
+	b := r.buf[:n]
+	binary.LittleEndian.PutUint32(b, uint32(n))
+	b[4], b[5], b[6], b[7] = typ, 0, 0, 0
+	at, lsn = r.place, r.next
+	r.buf = r.buf[n:]
+	r.place += Place(n)
+	r.next++
+	return b[recordHeaderBytes : n-recordCRCBytes : n-recordCRCBytes], at, lsn
+}
+
+// Done hands the region to the committer and returns the position from which on
+// it is durable. A region that was not filled to the end is a bug.
+func (r *Region) Done() LSN {
+	if len(r.buf) != 0 {
+		panic(fmt.Sprintf("seglog: %d bytes of a region were not filled", len(r.buf)))
+	}
+	r.b.writers.Add(-1)
+	return r.next
+}
+
+// Durable is the position: every record with a number below it is durable.
+func (l *Log) Durable() LSN { return LSN(l.durable.Load()) }
+
+// WaitDurable waits until every record below the position is durable, or the log
+// has failed.
+func (l *Log) WaitDurable(position LSN) error {
+	if l.Durable() >= position {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.gathering; b != nil && !b.force {
+		b.force = true
+		l.work.Signal()
+	}
+	for l.Durable() < position && l.err == nil {
+		l.room.Wait()
+	}
+	if l.Durable() >= position {
+		return nil
+	}
+	return l.err
+}
+
+// WaitRoom waits while too much is waiting for the disk. Appenders call it
+// before they take locks.
+func (l *Log) WaitRoom() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.backlog > l.cfg.BacklogBytes && l.err == nil {
+		l.room.Wait()
+	}
+	return l.err
+}
+
+// Err is the error that stopped the log, nil if none has.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}

@@ -1,0 +1,165 @@
+package seglog
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/warrenmq/warren/internal/vfs"
+)
+
+// manifest names every log file there is, and says where recovery has cut one.
+// It is a text file, replaced as a whole: written to MANIFEST.new, synced,
+// renamed. A file is named before its first use and until after its last.
+//
+//	warren-log 1
+//	node 5f3a…            a random id of this directory
+//	file 7 9c1e… 67108864 1042   number, nonce, bytes, first LSN
+//	cut 7 8192 1050       the file's records end at that offset; LSN 1050 is in the next
+//	clean 1050            shut down in order; the next LSN. Nothing below may be cut
+//	crc 1a2b3c4d          CRC-32C of all lines above
+type manifest struct {
+	node  uint64
+	files []manifestFile // ascending number
+	clean LSN            // 0 if not shut down in order
+}
+
+type manifestFile struct {
+	number   uint32
+	nonce    uint64
+	bytes    int64
+	firstLSN LSN
+	cutAt    int64 // offset at which the file ends by a cut, 0 for none
+	cutLSN   LSN
+}
+
+const (
+	manifestName    = "MANIFEST"
+	manifestNewName = "MANIFEST.new"
+)
+
+// ErrDamaged says that data that was durable cannot be read any more.
+var ErrDamaged = errors.New("seglog: durable data is damaged")
+
+func (m *manifest) encode() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "warren-log %d\nnode %016x\n", formatVersion, m.node)
+	for _, f := range m.files {
+		fmt.Fprintf(&b, "file %d %016x %d %d\n", f.number, f.nonce, f.bytes, f.firstLSN)
+		if f.cutAt > 0 || f.cutLSN > 0 {
+			fmt.Fprintf(&b, "cut %d %d %d\n", f.number, f.cutAt, f.cutLSN)
+		}
+	}
+	if m.clean > 0 {
+		fmt.Fprintf(&b, "clean %d\n", m.clean)
+	}
+	fmt.Fprintf(&b, "crc %08x\n", crc32.Checksum(b.Bytes(), castagnoli))
+	return b.Bytes()
+}
+
+func decodeManifest(data []byte) (*manifest, error) {
+	at := bytes.LastIndex(data, []byte("crc "))
+	var sum uint32
+	if at < 0 {
+		return nil, fmt.Errorf("%w: %s has no checksum", ErrDamaged, manifestName)
+	}
+	if _, err := fmt.Sscanf(string(data[at:]), "crc %08x\n", &sum); err != nil || sum != crc32.Checksum(data[:at], castagnoli) {
+		return nil, fmt.Errorf("%w: the checksum of %s is wrong", ErrDamaged, manifestName)
+	}
+	m := &manifest{}
+	lines := bufio.NewScanner(bytes.NewReader(data[:at]))
+	for n := 0; lines.Scan(); n++ {
+		if err := m.decodeLine(lines.Text(), n == 0); err != nil {
+			return nil, err
+		}
+	}
+	sort.Slice(m.files, func(i, j int) bool { return m.files[i].number < m.files[j].number })
+	return m, nil
+}
+
+func (m *manifest) decodeLine(line string, first bool) error {
+	word, rest, _ := strings.Cut(line, " ")
+	var err error
+	switch {
+	case first:
+		var version int
+		if _, err = fmt.Sscanf(line, "warren-log %d", &version); err == nil && version > formatVersion {
+			return fmt.Errorf("seglog: the data directory has format %d, this program reads up to %d: use a newer version", version, formatVersion)
+		}
+	case word == "node":
+		_, err = fmt.Sscanf(rest, "%x", &m.node)
+	case word == "file":
+		var f manifestFile
+		_, err = fmt.Sscanf(rest, "%d %x %d %d", &f.number, &f.nonce, &f.bytes, &f.firstLSN)
+		m.files = append(m.files, f)
+	case word == "cut":
+		var number uint32
+		var at int64
+		var lsn LSN
+		_, err = fmt.Sscanf(rest, "%d %d %d", &number, &at, &lsn)
+		for i := range m.files {
+			if m.files[i].number == number {
+				m.files[i].cutAt, m.files[i].cutLSN = at, lsn
+			}
+		}
+	case word == "clean":
+		_, err = fmt.Sscanf(rest, "%d", &m.clean)
+	default:
+		err = errors.New("unknown line")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: line %q: %v", ErrDamaged, manifestName, line, err)
+	}
+	return nil
+}
+
+// writeManifest replaces the manifest and does not return before the new one is
+// durable.
+func writeManifest(fsys vfs.FS, dir string, m *manifest) error {
+	name := filepath.Join(dir, manifestNewName)
+	f, err := fsys.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(m.encode(), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = fsys.Rename(name, filepath.Join(dir, manifestName))
+	}
+	if err == nil {
+		err = fsys.SyncDir(dir)
+	}
+	return err
+}
+
+// readManifest returns nil if there is none.
+func readManifest(fsys vfs.FS, dir string) (*manifest, error) {
+	f, err := fsys.OpenRead(filepath.Join(dir, manifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, size)
+	if _, err := f.ReadAt(data, 0); err != nil && size > 0 {
+		return nil, err
+	}
+	return decodeManifest(data)
+}
