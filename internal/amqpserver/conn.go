@@ -63,7 +63,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
 		srv: s, nc: nc, peer: nc.RemoteAddr().String(),
 		buf: make([]byte, idleBufferBytes), frameMax: preAuthFrameMax,
-		channels: make(map[uint16]*channel),
+		channels: make(map[uint16]*channel), pulse: pulse{quiet: s.quiet},
 	}
 }
 

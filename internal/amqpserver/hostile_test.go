@@ -165,7 +165,7 @@ func TestGoneInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestManyPartialContents: bodies that never end, on many channels.
+// TestAllChannels publishes on as many channels as there may be, in pieces.
 func TestAllChannels(t *testing.T) {
 	r := newRig(t, Config{}, 0)
 	underAttack(t, r, func(t *testing.T) {

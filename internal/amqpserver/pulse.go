@@ -13,9 +13,14 @@ import (
 // closes it when one write has taken four beats. It compares counters, so that
 // the hot path reads no clock.
 //
-// A connection without heartbeats still beats, to notice a write that hangs.
+// A connection without heartbeats still beats, to notice a write that hangs. It
+// sends heartbeats only while its reader is held, because then nothing else
+// would show that the client is gone, and what it holds (an exclusive queue that
+// fills the memory) would stay. A client that wants none has to drop them
+// (specification 4.2.7).
 type pulse struct {
-	seconds uint16 // negotiated, 0 for none; set before start
+	seconds uint16        // negotiated, 0 for none; set before start
+	quiet   time.Duration // the interval without heartbeats; set before start
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -26,14 +31,14 @@ type pulse struct {
 }
 
 const (
-	// beatWithoutHeartbeat is the timer's interval where none was negotiated.
-	beatWithoutHeartbeat = 15 * time.Second
-	beatsToDie           = 4
+	// quietBeat is the timer's interval where no heartbeat was negotiated.
+	quietBeat  = 15 * time.Second
+	beatsToDie = 4
 )
 
 func (p *pulse) interval() time.Duration {
 	if p.seconds == 0 {
-		return beatWithoutHeartbeat
+		return p.quiet
 	}
 	return time.Duration(p.seconds) * time.Second / 2
 }
@@ -64,7 +69,8 @@ func (p *pulse) beat(c *conn) {
 	reads, writes := c.readCount.Load(), c.writeSeq.Load()
 	p.silent++
 	// A reader that is held back (alarm, full output) cannot hear heartbeats.
-	if reads != p.lastRead || c.eng.ReaderHeld() {
+	held := c.eng.ReaderHeld()
+	if reads != p.lastRead || held {
 		p.silent = 0
 	}
 	p.stuck++
@@ -80,7 +86,7 @@ func (p *pulse) beat(c *conn) {
 	case p.stuck >= beatsToDie:
 		c.srv.logger.Info("client does not read, closing", "peer", c.peer)
 		c.nc.Close()
-	case p.seconds > 0 && idle:
+	case idle && (p.seconds > 0 || held):
 		c.eng.Out.SendRaw(heartbeatFrame)
 	}
 	p.timer.Reset(p.interval())

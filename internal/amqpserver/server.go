@@ -33,6 +33,7 @@ type Config struct {
 type Server struct {
 	cfg    Config
 	logger *slog.Logger
+	quiet  time.Duration // pulse.quiet of new connections; tests shorten it
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -46,7 +47,7 @@ var ErrClosed = errors.New("amqpserver: closed")
 
 // New returns a server; Serve or ServeConn give it connections.
 func New(c Config) *Server {
-	s := &Server{cfg: c, logger: c.Logger, listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{})}
+	s := &Server{cfg: c, logger: c.Logger, quiet: quietBeat, listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{})}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
