@@ -161,6 +161,15 @@ func TestCrashKeepsSyncedNames(t *testing.T) {
 				model.syncDir(dir)
 			},
 			"kill": func(*rapid.T) { mem = mem.Clone() },
+			"crash": func(t *rapid.T) {
+				mode := rapid.SampledFrom(vfs.CrashModes()).Draw(t, "mode")
+				mem = mem.CrashClone(mode, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 6)))
+				got := names(t, mem, dirs)
+				if !model.possible(mode, got) {
+					t.Fatalf("mode %v: names are %v; synced %v, then %v", mode, got, model.synced, model.unsynced)
+				}
+				*model = namesModel{live: got, synced: got}
+			},
 			"": func(t *rapid.T) {
 				if got := names(t, mem, dirs); !maps.Equal(got, model.live) {
 					t.Fatalf("names are %v, want %v", got, model.live)

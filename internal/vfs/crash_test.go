@@ -23,8 +23,10 @@ func appendBatches(t testing.TB, n int) *vfs.MemFS {
 	must(t, file.ZeroFill(64<<20))
 	must(t, file.Sync())
 	must(t, mem.SyncDir("/"))
+	batch := make([]byte, batchBytes) // used again and again, as a log does
 	for i := 1; i <= n; i++ {
-		_, err := file.WriteAt(bytes.Repeat([]byte{byte(i)}, batchBytes), int64(i-1)*batchBytes)
+		copy(batch, bytes.Repeat([]byte{byte(i)}, batchBytes))
+		_, err := file.WriteAt(batch, int64(i-1)*batchBytes)
 		must(t, err)
 	}
 	return mem
@@ -89,6 +91,37 @@ func logShape(t *testing.T, got []byte) string {
 		return "torn prefix"
 	}
 	return "prefix"
+}
+
+// TestCrashSizes: the size of a file that grew unsynced may arrive without the bytes (zeros at the
+// end), the bytes without the size (gone), or both in part.
+func TestCrashSizes(t *testing.T) {
+	mem := vfs.NewMem()
+	file := mustFile(t, mem.Create, "f")
+	must(t, mem.SyncDir("/"))
+	_, err := file.WriteAt(bytes.Repeat([]byte{1}, 2*batchBytes), 0)
+	must(t, err)
+	var none, part, whole, zeroEnd int
+	for seed := range uint64(200) {
+		clone := mem.CrashClone(vfs.KeepBlocks, rand.New(rand.NewPCG(seed, 7)))
+		got := content(t, mustFile(t, clone.OpenRead, "f"))
+		switch {
+		case len(got) == 0:
+			none++
+		case len(got)%512 != 0:
+			t.Fatalf("cut to %d bytes", len(got))
+		case len(got) < 2*batchBytes:
+			part++
+		default:
+			whole++
+		}
+		if len(got) > 0 && got[len(got)-1] == 0 {
+			zeroEnd++
+		}
+	}
+	if none == 0 || part == 0 || whole == 0 || zeroEnd == 0 {
+		t.Errorf("nothing of it %d times, a part %d, all %d, zeros at the end %d", none, part, whole, zeroEnd)
+	}
 }
 
 // TestCrashCloneReplays: the same state, mode and seed give the same clone, and another seed
@@ -202,7 +235,7 @@ func allocated(run func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestClonesDoNotShareChanges: writes on either side of a clone stay there.
+// TestClonesDoNotShareChanges: writes on either side of a clone stay there, also those not synced.
 func TestClonesDoNotShareChanges(t *testing.T) {
 	mem := appendBatches(t, 3)
 	kill, crash := mem.Clone(), mem.CrashClone(vfs.KeepAll, nil)
@@ -211,11 +244,13 @@ func TestClonesDoNotShareChanges(t *testing.T) {
 		must(t, err)
 	}
 	for i, fsys := range []*vfs.MemFS{mem, kill, crash} {
-		var got [2]byte
-		_, err := mustFile(t, fsys.OpenRead, "log").ReadAt(got[:], batchBytes)
-		must(t, err)
-		if got != [2]byte{byte(100 + i), 2} {
-			t.Errorf("file system %d holds %v", i, got)
+		for _, later := range []*vfs.MemFS{fsys, fsys.CrashClone(vfs.KeepAll, nil)} {
+			var got [2]byte
+			_, err := mustFile(t, later.OpenRead, "log").ReadAt(got[:], batchBytes)
+			must(t, err)
+			if got != [2]byte{byte(100 + i), 2} {
+				t.Errorf("file system %d holds %v", i, got)
+			}
 		}
 	}
 }
