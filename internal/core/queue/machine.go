@@ -181,14 +181,14 @@ func (m *Machine) Return(s Seq, counted bool, out *Output) bool {
 	m.unacked--
 	m.ready++
 	m.readyBytes += int64(e.BodyBytes)
-	if !counted {
-		return true
+	if counted {
+		e.Flags |= Redelivered
+		if m.counts == nil {
+			m.counts = make(map[Seq]uint32)
+		}
+		m.counts[s]++
 	}
-	e.Flags |= Redelivered
-	if m.counts == nil {
-		m.counts = make(map[Seq]uint32)
-	}
-	m.counts[s]++
+	// Uncounted too: else a replay takes it for out, and a purge passes it over.
 	if e.Flags&Persistent != 0 {
 		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Count: m.counts[s]})
 	}
@@ -270,20 +270,26 @@ func (m *Machine) Purge(out *Output) int {
 	if n == 0 {
 		return 0
 	}
+	// What expired or was dropped and is on its way to a dead-letter exchange
+	// was never handed out: to a replay it is ready, and Purged would end it.
+	oneByOne := m.moving > 0
 	for level := range m.levels {
 		l := &m.levels[level]
 		for l.ready > 0 {
 			pos, p, _ := l.peek()
 			e := p.entries[pos%pageLen]
+			s := makeSeq(level, pos)
 			l.done(p, pos)
-			if len(m.counts) > 0 {
-				delete(m.counts, makeSeq(level, pos))
+			if oneByOne {
+				m.forget(s, e, out)
+			} else if len(m.counts) > 0 {
+				delete(m.counts, s)
 			}
 			out.Released = append(out.Released, e)
 		}
 	}
 	m.ready, m.readyBytes = 0, 0
-	if m.cfg.Durable {
+	if m.cfg.Durable && !oneByOne {
 		out.Facts = append(out.Facts, Fact{Kind: Purged})
 	}
 	return n
