@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -27,6 +28,11 @@ type alarm struct {
 }
 
 func newAlarm(e *Engine, limit int64) *alarm {
+	if limit > 0 {
+		// The chunk being filled always counts: below this the alarm would never
+		// come down.
+		limit = max(limit, 2*store.ChunkBytes)
+	}
 	a := &alarm{e: e, limit: limit, clearAt: limit / 10 * 9}
 	a.down.L = &a.mu
 	a.sweepAbove.Store(sweepFloorBytes)
@@ -43,11 +49,14 @@ func (a *alarm) check() {
 		return
 	}
 	if !a.up.Load() {
-		if used > a.limit && a.up.CompareAndSwap(false, true) {
-			a.e.logger.Warn("memory alarm: publishers are blocked", "used_bytes", used, "limit_bytes", a.limit)
-			a.e.sweepIfSparse()
+		if used <= a.limit || !a.up.CompareAndSwap(false, true) {
+			return
 		}
-		return
+		a.e.logger.Warn("memory alarm: publishers are blocked", "used_bytes", used, "limit_bytes", a.limit)
+		a.e.sweepIfSparse()
+		// Who released the memory meanwhile did not see the alarm, and with all
+		// publishers held it may have been the last run for long.
+		used = a.e.arena.Used()
 	}
 	if used < a.clearAt && a.up.CompareAndSwap(true, false) {
 		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)

@@ -37,7 +37,6 @@ type Channel struct {
 	confirmMu  sync.Mutex // guards confirms against the committer
 	confirms   session.Confirms
 	confirming bool
-	waiting    bool // on the engine's list; under confirmMu
 	nacks      []uint64
 	outcomes   []session.Outcome
 	inRun      bool // has publishes to confirm in the running run
@@ -196,18 +195,24 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.releaseConfirms(e.log.Durable())
 }
 
-func (ch *Channel) releaseConfirms(durable session.Position) {
+// releaseConfirms sends what may be confirmed now. It reports whether more
+// awaits a later position.
+func (ch *Channel) releaseConfirms(durable session.Position) (more bool) {
 	ch.confirmMu.Lock()
 	defer ch.confirmMu.Unlock()
 	ch.outcomes = ch.confirms.Release(ch.outcomes[:0], durable)
-	if len(ch.outcomes) == 0 {
-		return
+	more = ch.confirms.Waiting()
+	if len(ch.outcomes) == 0 && !more {
+		return false
 	}
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || ch.closed {
-		return
+		return false
+	}
+	if len(ch.outcomes) == 0 {
+		return more
 	}
 	before := len(o.buf)
 	for _, x := range ch.outcomes {
@@ -215,6 +220,7 @@ func (ch *Channel) releaseConfirms(durable session.Position) {
 	}
 	o.held.Add(int64(len(o.buf) - before))
 	o.wake()
+	return more
 }
 
 // appendOutcome appends basic.ack or basic.nack without going through an

@@ -120,7 +120,16 @@ func (e *Engine) releaseConfirms(durable session.Position) {
 	clear(e.waiting)
 	e.waitingMu.Unlock()
 	for _, ch := range chs {
-		ch.releaseConfirms(durable)
+		// A channel with later publishes goes back on the list. Put there first,
+		// looked at second, as in Channel.closeRun.
+		for at := durable; ch.releaseConfirms(at); {
+			e.awaitDurable(ch)
+			now := e.log.Durable()
+			if now <= at {
+				break
+			}
+			at = now
+		}
 	}
 }
 
@@ -156,6 +165,7 @@ func (e *Engine) buryQueue(w *worker, vh *VHost, q *Queue) (ready int, gone []*q
 	vh.top.DeleteQueue(q.def.Name)
 	vh.changed()
 	q.dead = true
+	e.timers.disarm(q)
 	gone = append(gone, q.m.Consumers()...)
 	ready = q.m.Close(&w.out)
 	w.carry(q)

@@ -18,6 +18,7 @@ type Queue struct {
 	m     *queue.Machine
 	dead  bool       // deleted: publishers route again, everybody else gives up
 	armed queue.Time // when the timers will call; Never if they will not
+	timer timerEntry // the timers' own
 }
 
 // Flags that the engine keeps in queue entries.
