@@ -68,6 +68,8 @@ func blocks(text string) (list []block, err error) {
 		line = strings.TrimSuffix(line, "\n")
 		fence, isFence := strings.CutPrefix(line, "```")
 		switch {
+		case !isFence && strings.HasPrefix(strings.TrimSpace(line), "```"):
+			return nil, fmt.Errorf("line %d: an indented block would escape the checks", n)
 		case isFence && open == nil:
 			lang, info, _ := strings.Cut(fence, " ")
 			open = &block{line: n, lang: lang, info: strings.TrimSpace(info)}
@@ -175,6 +177,9 @@ func TestBlocks(t *testing.T) {
 	}
 	if _, err := blocks("```sh\na\n"); err == nil {
 		t.Error("a block without end was accepted")
+	}
+	if _, err := blocks("1. x\n   ```sh\n   a\n   ```\n"); err == nil {
+		t.Error("an indented block was overlooked")
 	}
 	got, err := steps("$ a\nb\nc\n$ d\n")
 	if err != nil || len(got) != 2 || got[0] != (step{"a", "b\nc\n"}) || got[1] != (step{"d", ""}) {
