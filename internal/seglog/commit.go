@@ -13,32 +13,15 @@ import (
 func (l *Log) commit() {
 	defer close(l.done)
 	for {
-		batches, ending := l.nextBatches()
-		if len(batches) == 0 {
-			if ending {
-				return
-			}
-			continue
-		}
-		start := time.Now()
-		var err error
-		if batches[0].flags&flagClaim != 0 {
-			err = l.writeClaim(batches[0])
-		} else {
-			err = l.write(batches)
-		}
-		if d := time.Since(start); d > time.Second {
-			l.logger.Warn("slow disk: a write with sync took long", "duration", d)
-		}
-		l.finish(batches, err)
-		if err != nil {
+		batches, ending := l.nextBatches(true)
+		if len(batches) == 0 && ending || !l.put(batches) {
 			return
 		}
 	}
 }
 
-// nextBatches waits for work and takes all there is.
-func (l *Log) nextBatches() (batches []*batch, ending bool) {
+// nextBatches takes all there is to write, and if told so waits for it.
+func (l *Log) nextBatches(wait bool) (batches []*batch, ending bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -55,7 +38,39 @@ func (l *Log) nextBatches() (batches []*batch, ending bool) {
 			l.writing = []*batch{b}
 			return l.writing, false
 		}
+		if !wait {
+			return nil, false
+		}
 		l.work.Wait()
+	}
+}
+
+// put brings batches to the disk. It reports false if the log has stopped.
+func (l *Log) put(batches []*batch) bool {
+	if len(batches) == 0 {
+		return true
+	}
+	start := time.Now()
+	var err error
+	if batches[0].flags&flagClaim != 0 {
+		err = l.writeClaim(batches[0])
+	} else {
+		err = l.write(batches)
+	}
+	if d := time.Since(start); d > time.Second {
+		l.logger.Warn("slow disk: a write with sync took long", "duration", d)
+	}
+	l.finish(batches, err)
+	return err == nil
+}
+
+// step is one round of the committer, for a log without that goroutine.
+func (l *Log) step() {
+	if l.Err() != nil {
+		return
+	}
+	if batches, _ := l.nextBatches(false); !l.put(batches) {
+		close(l.done)
 	}
 }
 

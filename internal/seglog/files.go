@@ -169,17 +169,23 @@ func (l *Log) makeSpares(f *logFile) {
 		return
 	}
 	l.files.mu.Lock()
-	defer l.files.mu.Unlock()
-	if l.files.making || l.files.closed || len(l.files.spares) >= l.cfg.Spares {
-		return
+	start := !l.files.making && !l.files.closed && len(l.files.spares) < l.cfg.Spares
+	if start {
+		l.files.making = true
+		l.files.spareWG.Add(1)
 	}
-	l.files.making = true
-	l.files.spareWG.Add(1)
-	go func() {
+	l.files.mu.Unlock()
+	fill := func() {
 		defer l.files.spareWG.Done()
 		for l.makeSpare() {
 		}
-	}()
+	}
+	switch {
+	case start && l.inline:
+		fill()
+	case start:
+		go fill()
+	}
 }
 
 // makeSpare makes one file full of written zeros. It reports whether more are

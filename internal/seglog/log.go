@@ -83,6 +83,7 @@ type Log struct {
 	synced LSN // as durable, but the committer's own: known between two files
 	files  files
 	done   chan struct{}
+	inline bool // no goroutines, see openInline
 }
 
 type residentBlock struct {

@@ -41,7 +41,19 @@ type Report struct {
 // nothing is changed then. vfs.ErrLocked says that another process has the
 // directory.
 func Open(c Config, visit func(Entry) error) (*Log, *Report, error) {
-	l := &Log{cfg: withDefaults(c), done: make(chan struct{})}
+	l, report, err := openInline(c, visit)
+	if err == nil {
+		l.inline = false
+		go l.commit()
+	}
+	return l, report, err
+}
+
+// openInline opens a log without goroutines: step does the committer's work, and
+// spares are made when they are due. Tests have every operation in a fixed order
+// that way.
+func openInline(c Config, visit func(Entry) error) (*Log, *Report, error) {
+	l := &Log{cfg: withDefaults(c), done: make(chan struct{}), inline: true}
 	l.logger = l.cfg.Logger
 	l.work.L, l.room.L = &l.mu, &l.mu
 	l.table.Store(&fileTable{})
@@ -59,30 +71,23 @@ func Open(c Config, visit func(Entry) error) (*Log, *Report, error) {
 		l.closeFiles()
 		return nil, nil, fmt.Errorf("data directory %s: %w", l.cfg.Dir, err)
 	}
-	go l.commit()
 	return l, report, nil
 }
 
 // makeDir makes the directory and sees to it that its name survives a power
-// loss, and those of the parents that were missing.
+// loss, and those of all its parents: which of them an earlier run has made, and
+// was killed before it could do this, nobody knows.
 func makeDir(fsys vfs.FS, dir string) error {
-	missing := []string{dir}
-	for at := dir; filepath.Dir(at) != at; {
-		at = filepath.Dir(at)
-		if _, err := fsys.Stat(at); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		missing = append(missing, at)
-	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
 	if _, err := fsys.Stat(filepath.Join(dir, manifestName)); err == nil {
 		return nil // an earlier run has come further than this
 	}
-	for _, made := range missing {
-		// A parent that we may not read was there before us.
-		if err := fsys.SyncDir(filepath.Dir(made)); err != nil && !errors.Is(err, fs.ErrPermission) {
+	for at := dir; filepath.Dir(at) != at; {
+		at = filepath.Dir(at)
+		// A parent that we may not read is not of our making.
+		if err := fsys.SyncDir(at); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}
@@ -219,12 +224,28 @@ func (l *Log) end(err error) bool {
 	}
 	l.work.Signal()
 	l.mu.Unlock()
+	if l.inline {
+		l.endInline()
+	}
 	<-l.done
 	l.files.mu.Lock()
 	l.files.closed = true
 	l.files.mu.Unlock()
 	l.files.spareWG.Wait()
 	return true
+}
+
+// endInline does what the committer does at the end.
+func (l *Log) endInline() {
+	select {
+	case <-l.done: // it has failed
+	default:
+		if l.Err() == nil {
+			l.commit()
+		} else {
+			close(l.done)
+		}
+	}
 }
 
 // markClean writes into the manifest that the log ends here.
