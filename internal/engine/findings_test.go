@@ -2,7 +2,10 @@ package engine
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,4 +274,114 @@ func queueNamed(e *Engine, name string) *Queue {
 		return def.Runtime.(*Queue)
 	}
 	return nil
+}
+
+// An outbox may close between the moment its consumer took a message and the
+// moment the message would be written there.
+func TestDeliveryTakenBackGoesToAnotherConsumer(t *testing.T) {
+	e := newTestEngine(t, Config{})
+	dying, dyingCh := open(t, e)
+	alive, aliveCh := open(t, e)
+	declare(t, dyingCh, &wire.QueueDeclare{Queue: "q"})
+	consume(t, dyingCh, Consume{Queue: "q", Tag: "dying"})
+	consume(t, aliveCh, Consume{Queue: "q", Tag: "alive"})
+	q := queueNamed(e, "q")
+	w := newWorker(e)
+	w.begin(e.now())
+	q.mu.Lock()
+	for id := range uint64(4) {
+		it := newItem(aliveCh, publishing{id: id + 1}.record(), &wire.PropsView{}, false)
+		span := e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, 1)
+		it.ref = span.Put(it.rec)
+		w.offer(q, &it)
+	}
+	dying.Out.Close()
+	w.carry(q)
+	q.mu.Unlock()
+	w.finish()
+	var got []uint64
+	for _, r := range drain(t, alive) {
+		if _, ok := r.method.(*wire.BasicDeliver); ok {
+			got = append(got, r.id)
+		}
+	}
+	slices.Sort(got)
+	if want := []uint64{1, 2, 3, 4}; !slices.Equal(got, want) {
+		t.Errorf("the live consumer got %d, want %d", got, want)
+	}
+	dying.Close()
+	must(t, aliveCh.Ack(0, true))
+	alive.Flush()
+	if n := e.arena.References(); n != 0 {
+		t.Errorf("%d messages are left after all were acknowledged", n)
+	}
+}
+
+// Consumers without a prefetch limit that read slowly get every message once,
+// however often their outputs fill up.
+func TestSlowReadersMissNothing(t *testing.T) {
+	const publishers, readers, consumers, messages = 2, 3, 4, 3000
+	e := newTestEngine(t, Config{})
+	setup, setupCh := open(t, e)
+	for i := range consumers {
+		declare(t, setupCh, &wire.QueueDeclare{Queue: fmt.Sprint("q", i%2)})
+	}
+	var got atomic.Int64
+	var writers, senders sync.WaitGroup
+	var conns []*Conn
+	for range readers {
+		c, ch := open(t, e)
+		conns = append(conns, c)
+		for i := range consumers {
+			consume(t, ch, Consume{Queue: fmt.Sprint("q", i%2), Tag: fmt.Sprint(i), NoAck: true})
+		}
+		writers.Go(func() {
+			for {
+				b, ok := c.Out.Next()
+				if !ok {
+					return
+				}
+				list, err := parse(b)
+				if err != nil {
+					t.Error(err)
+				}
+				for range 50 {
+					runtime.Gosched() // others fill the output meanwhile
+				}
+				got.Add(int64(countOf[*wire.BasicDeliver](list)))
+				if c.Out.Done(b) {
+					c.Refill()
+				}
+			}
+		})
+	}
+	for n := range publishers {
+		c, ch := open(t, e)
+		senders.Go(func() {
+			for i := range messages {
+				if err := send(ch, publishing{key: fmt.Sprint("q", i%2), id: uint64(n*messages + i + 1), bodyBytes: 1 + i%9000}); err != nil {
+					t.Error(err)
+				}
+				if i%7 == 0 {
+					c.Flush()
+				}
+			}
+			c.Flush()
+		})
+	}
+	senders.Wait()
+	for deadline := time.Now().Add(20 * time.Second); got.Load() < publishers*messages && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	writers.Wait()
+	setup.Close()
+	if n := got.Load(); n != publishers*messages {
+		t.Errorf("%d messages delivered, want %d", n, publishers*messages)
+	}
+	if n := e.arena.References(); n != 0 {
+		t.Errorf("%d references to bodies are left", n)
+	}
 }
