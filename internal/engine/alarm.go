@@ -63,7 +63,7 @@ func (a *alarm) check() {
 		a.mu.Lock()
 		a.down.Broadcast()
 		a.mu.Unlock()
-		go debug.FreeOSMemory()
+		a.e.background.Go(debug.FreeOSMemory)
 	}
 }
 

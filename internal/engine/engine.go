@@ -44,6 +44,7 @@ type Engine struct {
 	waitingMu   sync.Mutex
 	waiting     map[*Channel]struct{} // channels with confirms that await a position
 	sweeping    atomic.Bool
+	background  sync.WaitGroup // goroutines that Close waits for
 }
 
 // VHost is one virtual host: its topology behind a lock. Queue machines have
@@ -81,10 +82,12 @@ func New(c Config) *Engine {
 	return e
 }
 
-// Close stops the timers. Connections are closed by their owners before.
+// Close stops the timers and waits for what runs in the background. Connections
+// are closed by their owners before.
 func (e *Engine) Close() {
 	e.timers.close()
 	e.alarm.close()
+	e.background.Wait()
 }
 
 // HoldConfirms keeps every confirm back until ReleaseConfirms, as a disk that
