@@ -167,11 +167,13 @@ func TestUnwrittenStaysResident(t *testing.T) {
 			late = append(late, putAll(l, true, 900_000)...)
 		}
 	}})
-	putAll(l, true, 1000)
+	early := append(putAll(l, true, 1000), putAll(l, true, 500_000)...)
+	early = append(early, putAll(l, true, 900_000)...)
 	l.step()
-	if l.Durable() != 2 {
+	if l.Durable() != 4 || len(late) != 6 {
 		t.Fatalf("durable up to %d", l.Durable())
 	}
+	checkReads(t, l, early) // evicts what it may
 	for _, e := range late {
 		if _, ok := l.Resident(e.Place); !ok {
 			t.Errorf("LSN %d is not resident, and not on the disk: %v", e.LSN, l.Load(e.Place))
