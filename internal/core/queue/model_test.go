@@ -28,7 +28,7 @@ func TestMachineIsTheNaiveQueue(t *testing.T) {
 // TestMachineOverManyPages is the same with long queues: pages fill, empty in
 // the middle, are given back and used again.
 func TestMachineOverManyPages(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 1))
