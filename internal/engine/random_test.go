@@ -28,7 +28,7 @@ var (
 )
 
 func TestRandomClientsInTurn(t *testing.T) {
-	for _, seed := range seeds(150) {
+	for _, seed := range seeds(60) {
 		w := newWorld(t, seed, true)
 		for range w.steps(1200) {
 			c := w.clients[w.rng.IntN(len(w.clients))]
@@ -50,7 +50,7 @@ func TestRandomClientsInTurn(t *testing.T) {
 }
 
 func TestRandomClientsAtOnce(t *testing.T) {
-	for _, seed := range seeds(12) {
+	for _, seed := range seeds(8) {
 		w := newWorld(t, seed, false)
 		var wg sync.WaitGroup
 		for _, c := range w.clients {
