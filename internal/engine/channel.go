@@ -188,26 +188,29 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.confirms.Wait(pos, ch.nacks)
 	ch.confirmMu.Unlock()
 	ch.nacks = ch.nacks[:0]
-	if pos > e.log.Durable() {
+	if pos > e.durable() {
 		e.awaitDurable(ch)
 	}
 	// Registered first, looked at second: a sync that ended in between has
 	// either seen the registration or is seen here.
-	ch.releaseConfirms(e.log.Durable())
+	ch.releaseConfirms(e.durable())
 }
 
-func (ch *Channel) releaseConfirms(durable session.Position) {
+// releaseConfirms sends what may be confirmed now that everything below durable
+// is on disk. It reports whether more of the channel's publishes wait.
+func (ch *Channel) releaseConfirms(durable session.Position) (more bool) {
 	ch.confirmMu.Lock()
 	defer ch.confirmMu.Unlock()
 	ch.outcomes = ch.confirms.Release(ch.outcomes[:0], durable)
+	more = ch.confirms.Waiting()
 	if len(ch.outcomes) == 0 {
-		return
+		return more
 	}
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || ch.closed {
-		return
+		return false
 	}
 	before := len(o.buf)
 	for _, x := range ch.outcomes {
@@ -215,6 +218,7 @@ func (ch *Channel) releaseConfirms(durable session.Position) {
 	}
 	o.held.Add(int64(len(o.buf) - before))
 	o.wake()
+	return more
 }
 
 // appendOutcome appends basic.ack or basic.nack without going through an
