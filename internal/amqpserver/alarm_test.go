@@ -129,8 +129,7 @@ func TestBlockedPublisherGoneQuietly(t *testing.T) { blockedPublisherGone(t, 0) 
 
 func blockedPublisherGone(t *testing.T, heartbeatSeconds uint16) {
 	t.Parallel()
-	r := newRig(t, Config{}, 8<<20)
-	r.quiet = 300 * time.Millisecond
+	r := newQuietRig(t, Config{}, 8<<20, 300*time.Millisecond)
 	c := r.open(t, tuning{heartbeatSeconds: heartbeatSeconds, capabilities: blockedCapability.capabilities})
 	c.call(1, &wire.QueueDeclare{Queue: "mine", Exclusive: true}, wire.IDQueueDeclareOk)
 	events := c.events()

@@ -37,6 +37,12 @@ type rig struct {
 // 0 means none.
 func newRig(t testing.TB, c Config, memoryLimitBytes int64) *rig {
 	t.Helper()
+	return newQuietRig(t, c, memoryLimitBytes, quietBeat)
+}
+
+// newQuietRig is newRig with another beat for connections without heartbeats.
+func newQuietRig(t testing.TB, c Config, memoryLimitBytes int64, quiet time.Duration) *rig {
+	t.Helper()
 	c.Engine = engine.New(engine.Config{VHosts: []string{"/"}, MemoryLimitBytes: memoryLimitBytes})
 	c.Users = auth.Guest()
 	if c.FrameMax == 0 {
@@ -56,6 +62,7 @@ func newRig(t testing.TB, c Config, memoryLimitBytes int64) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{Server: New(c), engine: c.Engine, addr: l.Addr().String(), served: make(chan struct{})}
+	r.quiet = quiet
 	go func() {
 		r.Serve(l)
 		close(r.served)

@@ -65,8 +65,7 @@ func TestHeartbeats(t *testing.T) {
 // silent.
 func TestNoHeartbeat(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Config{}, 0)
-	r.quiet = 10 * time.Millisecond
+	r := newQuietRig(t, Config{}, 0, 10*time.Millisecond)
 	c := r.open(t, tuning{})
 	c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	if f, err := c.frame(); err == nil || r.ConnCount() != 1 {
@@ -78,8 +77,7 @@ func TestNoHeartbeat(t *testing.T) {
 // heartbeats too.
 func TestStalledWrite(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Config{}, 0)
-	r.quiet = 50 * time.Millisecond
+	r := newQuietRig(t, Config{}, 0, 50*time.Millisecond)
 	r.consumeDeaf(t, 0)
 	eventually(t, "it is cut", func() bool { return r.ConnCount() == 1 })
 }

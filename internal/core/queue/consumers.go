@@ -54,8 +54,7 @@ func (s *consumers) tierOf(priority int) *tier {
 func (s *consumers) add(c *Consumer) {
 	c.attached, c.blocked = true, false
 	s.all = append(s.all, c)
-	t := s.tierOf(c.Priority)
-	t.ring = append(t.ring, c)
+	s.tierOf(c.Priority).join(c)
 	s.exclusive = s.exclusive || c.Exclusive
 }
 
@@ -112,13 +111,16 @@ func (s *consumers) unblock(c *Consumer) bool {
 		return false
 	}
 	c.blocked = false
-	// Last in turn: just before the one whose turn it is.
-	t := s.tierOf(c.Priority)
+	s.tierOf(c.Priority).join(c)
+	return true
+}
+
+// join makes c the last in turn: just before the one whose turn it is.
+func (t *tier) join(c *Consumer) {
 	t.ring = append(t.ring, nil)
 	copy(t.ring[t.next+1:], t.ring[t.next:])
 	t.ring[t.next] = c
 	t.next++
-	return true
 }
 
 // pick reserves credit with the next consumer in turn: round-robin within the

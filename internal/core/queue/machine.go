@@ -190,14 +190,14 @@ func (m *Machine) Return(s Seq, counted bool, out *Output) bool {
 	m.unacked--
 	m.ready++
 	m.readyBytes += int64(e.BodyBytes)
-	if !counted {
-		return true
+	if counted {
+		e.Flags |= Redelivered
+		if m.counts == nil {
+			m.counts = make(map[Seq]uint32)
+		}
+		m.counts[s]++
 	}
-	e.Flags |= Redelivered
-	if m.counts == nil {
-		m.counts = make(map[Seq]uint32)
-	}
-	m.counts[s]++
+	// Uncounted too: else a replay takes it for out, and a purge passes it over.
 	if e.Flags&Persistent != 0 {
 		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Count: m.counts[s]})
 	}
@@ -284,8 +284,9 @@ func (m *Machine) Purge(out *Output) int {
 		for l.ready > 0 {
 			pos, p, _ := l.peek()
 			e := p.entries[pos%pageLen]
+			s := makeSeq(level, pos)
 			l.done(p, pos)
-			m.forget(makeSeq(level, pos), e, out)
+			m.forget(s, e, out)
 			out.Released = append(out.Released, e)
 		}
 	}

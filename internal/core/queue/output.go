@@ -43,7 +43,8 @@ const (
 	Enqueued FactKind = iota + 1
 	// Delivered: Seq was handed out.
 	Delivered
-	// Returned: Seq is ready again; Count is how often it has come back.
+	// Returned: Seq is ready again; Count is how often a consumer has given it
+	// back, which does not grow when it never reached one.
 	Returned
 	// Settled: Seq is done (acked, dropped, expired, or moved).
 	Settled

@@ -33,7 +33,7 @@ func TestUnackedAgainstAMap(t *testing.T) {
 		var taken []uint64 // by the last Settle, for Restore
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
 			tags := slices.Sorted(maps.Keys(model))
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			switch rapid.IntRange(0, 10).Draw(t, "step") {
 			case 0, 1, 2, 3:
 				last++
 				if got := u.Add(last); got != last {
@@ -52,6 +52,15 @@ func TestUnackedAgainstAMap(t *testing.T) {
 				for _, tag := range taken {
 					u.Restore(tag, tag)
 					model[tag] = true
+				}
+				taken = nil
+			case 10: // what comes is settled at once, and older ones stay out
+				for range rapid.IntRange(1, 20).Draw(t, "burst") {
+					last++
+					u.Add(last)
+					if _, ok := u.Settle(nil, last, false); !ok {
+						t.Fatalf("delivery %d is not found; out: %v", last, tags)
+					}
 				}
 				taken = nil
 			}
