@@ -48,92 +48,15 @@ func TestWhatSurvives(t *testing.T) {
 		t.Run(end, func(t *testing.T) {
 			dir := t.TempDir()
 			b := openAt(t, dir)
-			ch := channel(t, b)
-			must := func(err error) {
-				t.Helper()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			must(ch.ExchangeDeclare("x", "topic", true, false, false, false, nil))
-			must(ch.ExchangeDeclare("gone", "topic", false, false, false, false, nil))
-			_, err := ch.QueueDeclare("q", true, false, false, false, nil)
-			must(err)
-			_, err = ch.QueueDeclare("transient", false, false, false, false, nil)
-			must(err)
-			_, err = ch.QueueDeclare("deleted", true, false, false, false, nil)
-			must(err)
-			must(ch.QueueBind("q", "a.#", "x", false, nil))
-			must(ch.QueueBind("q", "b.#", "x", false, nil))
-			must(ch.QueueUnbind("q", "b.#", "x", nil))
-			must(ch.Confirm(false))
-			for i := range 500 {
-				mode := uint8(amqp.Persistent)
-				if i%10 == 9 {
-					mode = amqp.Transient
-				}
-				c, err := ch.PublishWithDeferredConfirm("x", "a.b", false, false, amqp.Publishing{
-					DeliveryMode: mode, MessageId: fmt.Sprint(i), Body: []byte(fmt.Sprint("body ", i))})
-				must(err)
-				if i == 499 || i%100 == 0 {
-					if ok := c.Wait(); !ok {
-						t.Fatal("nacked")
-					}
-				}
-			}
-			// The first ten are acknowledged, the next five handed out.
-			for i := range 15 {
-				d, ok, err := ch.Get("q", false)
-				must(err)
-				if !ok {
-					t.Fatal("queue is empty")
-				}
-				if i < 10 {
-					must(d.Ack(false))
-				}
-			}
-			_, err = ch.QueueDelete("deleted", false, false, false)
-			must(err)
+			fillBroker(t, channel(t, b))
 			if end == "crash" {
 				b.Faults().Crash()
 			} else {
 				shutdown(t, b)
 			}
-
 			b = openAt(t, dir)
-			ch = channel(t, b)
-			must(ch.ExchangeDeclarePassive("x", "topic", true, false, false, false, nil))
-			must(ch.PublishWithContext(context.Background(), "x", "a.new", false, false, amqp.Publishing{DeliveryMode: 2, MessageId: "new"}))
-			must(ch.PublishWithContext(context.Background(), "x", "b.no", false, false, amqp.Publishing{DeliveryMode: 2, MessageId: "no"}))
-			seen := map[string]bool{}
-			var order []string
-			for {
-				d, ok, err := ch.Get("q", true)
-				must(err)
-				if !ok {
-					break
-				}
-				if seen[d.MessageId] {
-					t.Errorf("message %s twice", d.MessageId)
-				}
-				seen[d.MessageId] = true
-				order = append(order, d.MessageId)
-			}
-			for i := range 500 {
-				id := fmt.Sprint(i)
-				transient := i%10 == 9
-				switch {
-				case transient && seen[id]:
-					t.Errorf("transient message %s survived", id)
-				case !transient && i >= 10 && !seen[id]:
-					t.Errorf("message %s is lost", id)
-				case i < 9 && seen[id] && end == "shutdown":
-					t.Errorf("message %s was acknowledged before an orderly shutdown and is back", id)
-				}
-			}
-			if len(order) == 0 || order[len(order)-1] != "new" || seen["no"] {
-				t.Errorf("bindings are not as they were: last %v, unbound key %v", order[max(0, len(order)-1):], seen["no"])
-			}
+			checkBroker(t, channel(t, b), end == "shutdown")
+			ch := channel(t, b)
 			if _, err := ch.QueueDeclarePassive("deleted", true, false, false, false, nil); err == nil {
 				t.Error("a deleted queue is back")
 			}
@@ -143,5 +66,90 @@ func TestWhatSurvives(t *testing.T) {
 			}
 			shutdown(t, b)
 		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fillBroker declares this and that, publishes 500 messages to q, every tenth of
+// them transient, acknowledges the first ten and takes five more.
+func fillBroker(t *testing.T, ch *amqp.Channel) {
+	t.Helper()
+	must(t, ch.ExchangeDeclare("x", "topic", true, false, false, false, nil))
+	for name, durable := range map[string]bool{"q": true, "transient": false, "deleted": true} {
+		_, err := ch.QueueDeclare(name, durable, false, false, false, nil)
+		must(t, err)
+	}
+	must(t, ch.QueueBind("q", "a.#", "x", false, nil))
+	must(t, ch.QueueBind("q", "b.#", "x", false, nil))
+	must(t, ch.QueueUnbind("q", "b.#", "x", nil))
+	must(t, ch.Confirm(false))
+	for i := range 500 {
+		mode := uint8(amqp.Persistent)
+		if i%10 == 9 {
+			mode = amqp.Transient
+		}
+		c, err := ch.PublishWithDeferredConfirm("x", "a.b", false, false, amqp.Publishing{
+			DeliveryMode: mode, MessageId: fmt.Sprint(i), Body: []byte(fmt.Sprint("body ", i))})
+		must(t, err)
+		if (i == 498 || i%100 == 0) && !c.Wait() {
+			t.Fatal("nacked")
+		}
+	}
+	for i := range 15 {
+		d, ok, err := ch.Get("q", false)
+		must(t, err)
+		if !ok {
+			t.Fatal("queue is empty")
+		}
+		if i < 10 {
+			must(t, d.Ack(false))
+		}
+	}
+	_, err := ch.QueueDelete("deleted", false, false, false)
+	must(t, err)
+}
+
+// checkBroker looks whether what fillBroker left is there. acked says that the
+// acknowledged messages have to be gone: after a crash they may be back.
+func checkBroker(t *testing.T, ch *amqp.Channel, acked bool) {
+	t.Helper()
+	must(t, ch.ExchangeDeclarePassive("x", "topic", true, false, false, false, nil))
+	for id, key := range map[string]string{"new": "a.new", "no": "b.no"} {
+		must(t, ch.PublishWithContext(context.Background(), "x", key, false, false, amqp.Publishing{DeliveryMode: 2, MessageId: id}))
+	}
+	seen := map[string]bool{}
+	last := ""
+	for {
+		d, ok, err := ch.Get("q", true)
+		must(t, err)
+		if !ok {
+			break
+		}
+		last = d.MessageId
+		if seen[last] {
+			t.Errorf("message %s twice", last)
+		}
+		seen[last] = true
+	}
+	for i := range 500 {
+		id := fmt.Sprint(i)
+		transient := i%10 == 9
+		switch {
+		case transient && seen[id]:
+			t.Errorf("transient message %s survived", id)
+		case !transient && i >= 10 && !seen[id]:
+			t.Errorf("message %s is lost", id)
+		case acked && i < 10 && seen[id]:
+			t.Errorf("message %s was acknowledged before an orderly shutdown and is back", id)
+		}
+	}
+	if last != "new" || seen["no"] {
+		t.Errorf("bindings are not as they were: last %q, unbound key %v", last, seen["no"])
 	}
 }

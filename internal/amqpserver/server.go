@@ -135,6 +135,9 @@ func (s *Server) CutAll() {
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		c.nc.Close()
+		if c.ready.Load() {
+			c.eng.WakeBlocked() // a reader held by an alarm would not notice
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -29,6 +30,11 @@ type alarm struct {
 }
 
 func newAlarm(e *Engine, limit int64) *alarm {
+	if limit > 0 {
+		// The chunk being filled always counts: below this the alarm would never
+		// come down.
+		limit = max(limit, 2*store.ChunkBytes)
+	}
 	a := &alarm{e: e, limit: limit, clearAt: limit / 10 * 9}
 	a.down.L = &a.mu
 	a.sweepAbove.Store(sweepFloorBytes)
@@ -44,14 +50,20 @@ func (a *alarm) check() {
 	if a.limit <= 0 {
 		return
 	}
-	switch {
-	case used > a.limit && a.memory.CompareAndSwap(false, true):
+	raised := used > a.limit && a.memory.CompareAndSwap(false, true)
+	if raised {
 		a.e.logger.Warn("memory alarm: publishers are blocked", "used_bytes", used, "limit_bytes", a.limit)
 		a.e.sweepIfSparse()
-	case used < a.clearAt && a.memory.CompareAndSwap(true, false):
+		// Who released the memory meanwhile did not see the alarm, and with all
+		// publishers held it may have been the last run for long.
+		used = a.e.arena.Used()
+	}
+	cleared := used < a.clearAt && a.memory.CompareAndSwap(true, false)
+	if cleared {
 		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)
 		go debug.FreeOSMemory()
-	default:
+	}
+	if !raised && !cleared {
 		return
 	}
 	a.changed()

@@ -37,7 +37,6 @@ type Channel struct {
 	confirmMu  sync.Mutex // guards confirms against the committer
 	confirms   session.Confirms
 	confirming bool
-	waiting    bool // on the engine's list; under confirmMu
 	nacks      []uint64
 	outcomes   []session.Outcome
 	inRun      bool // has publishes to confirm in the running run
@@ -196,21 +195,24 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.releaseConfirms(e.durable())
 }
 
-// releaseConfirms sends what may be confirmed now that everything below durable
-// is on disk. It reports whether more of the channel's publishes wait.
+// releaseConfirms sends what may be confirmed now. It reports whether more
+// awaits a later position.
 func (ch *Channel) releaseConfirms(durable session.Position) (more bool) {
 	ch.confirmMu.Lock()
 	defer ch.confirmMu.Unlock()
 	ch.outcomes = ch.confirms.Release(ch.outcomes[:0], durable)
 	more = ch.confirms.Waiting()
-	if len(ch.outcomes) == 0 {
-		return more
+	if len(ch.outcomes) == 0 && !more {
+		return false
 	}
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || ch.closed {
 		return false
+	}
+	if len(ch.outcomes) == 0 {
+		return more
 	}
 	before := len(o.buf)
 	for _, x := range ch.outcomes {

@@ -117,8 +117,18 @@ func (c *Conn) Refill() {
 	w := &c.refillW
 	w.begin(c.e.now())
 	c.refill = c.Out.takeStalled(c.refill[:0])
-	for _, cons := range c.refill {
-		cons.resume(w)
+	// All are back in turn before any queue hands out, so that consumers of one
+	// queue share the room; and the queue that was first last time comes last, so
+	// that queues share it too.
+	first := 0
+	for i, cons := range c.refill {
+		cons.unblock()
+		if first == 0 && cons.src.q != c.refill[0].src.q {
+			first = i
+		}
+	}
+	for i := range c.refill {
+		c.refill[(first+i)%len(c.refill)].resume(w)
 	}
 	clear(c.refill)
 	w.finish()

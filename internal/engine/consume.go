@@ -50,20 +50,31 @@ func (c *Consumer) Take(bodyBytes int) bool {
 
 // takeChannelCredit counts one delivery against the channel's own limit.
 func (ch *Channel) takeChannelCredit() bool {
-	n := ch.held.Add(1)
-	limit := ch.limit.Load()
-	if limit == 0 || n <= limit {
+	if ch.limit.Load() == 0 {
+		ch.held.Add(1)
 		return true
 	}
-	ch.held.Add(-1)
+	if ch.takeLimited() {
+		return true
+	}
 	// Say so first and look again second: an ack in between either sees the
 	// flag or has made the room that is seen here.
 	ch.starved.Store(true)
-	if n = ch.held.Add(1); n <= ch.limit.Load() || ch.limit.Load() == 0 {
-		return true
+	return ch.takeLimited()
+}
+
+// takeLimited counts one delivery if there is room. It never counts what it
+// then takes back, which would look like a full channel to another queue.
+func (ch *Channel) takeLimited() bool {
+	for {
+		n, limit := ch.held.Load(), ch.limit.Load()
+		if limit > 0 && n >= limit {
+			return false
+		}
+		if ch.held.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	ch.held.Add(-1)
-	return false
 }
 
 // giveUp undoes a Take whose delivery was refused.
@@ -183,11 +194,22 @@ func (c *Consumer) checkUnused(w *worker) {
 	q.mu.Unlock()
 }
 
-// resume puts the consumer back in turn, because credit may have come back.
+// unblock puts the consumer back in turn, because credit may have come back.
+// resume has to follow.
+func (c *Consumer) unblock() {
+	q := c.src.q
+	q.mu.Lock()
+	if !q.dead {
+		q.m.Unblock(&c.qc)
+	}
+	q.mu.Unlock()
+}
+
+// resume hands out what the consumer's queue holds.
 func (c *Consumer) resume(w *worker) {
 	q := c.src.q
 	q.mu.Lock()
-	if !q.dead && q.m.Unblock(&c.qc) {
+	if !q.dead {
 		q.m.Dispatch(w.now, &w.out)
 		w.carry(q)
 	}
@@ -229,6 +251,9 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 	}
 }
 
+// maxGetSources bounds the queues that a channel remembers having polled.
+const maxGetSources = 256
+
 func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) {
 	o := ch.conn.Out
 	o.mu.Lock()
@@ -237,7 +262,9 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 	if noAck {
 		tag = ch.unacked.Skip()
 	} else {
-		if ch.gets == nil {
+		if ch.gets == nil || len(ch.gets) >= maxGetSources {
+			// What is out keeps its source; a queue that is polled again gets
+			// another.
 			ch.gets = make(map[*Queue]*source)
 		}
 		src := ch.gets[q]

@@ -78,10 +78,13 @@ func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 	}
 	it := &item{
 		rec: dead.Record, bodyBytes: d.Entry.BodyBytes, ttlMillis: -1,
-		flags: d.Entry.Flags&queue.Persistent | flagDead,
+		flags: flagDead,
 	}
 	if props, err := wire.ScanProps(dead.Record.Props()); err == nil {
 		it.priority, _ = props.Priority()
+		if props.DeliveryMode() == 2 { // the entry forgets it in a queue that is not durable
+			it.flags |= queue.Persistent
+		}
 	}
 	return targets, it
 }

@@ -8,9 +8,9 @@
 // Outbox.Next, Outbox.Done and Conn.Refill; timers run on a goroutine of their
 // own. Each of them has a worker, which holds the scratch memory of one run.
 //
-// Lock order: VHost.mu, then Queue.mu (several in ascending id), then the log,
-// then Outbox.mu, then a channel's confirm lock; never the reverse. Nothing
-// blocks under a queue lock.
+// Lock order: VHost.mu, then Queue.mu (several in ascending id), then the log or
+// the timers, then a channel's confirm lock, then Outbox.mu, then the arena;
+// never the reverse. Nothing blocks under a queue lock.
 //
 // The hot path is run to completion: the reader gathers the publishes and acks
 // of one read by queue, and Conn.Flush takes each queue's lock once, applies

@@ -149,12 +149,13 @@ func (e *Engine) durable() session.Position {
 	return e.memory.End()
 }
 
-// end is the position behind everything appended so far.
-func (e *Engine) end() session.Position {
+// mark is a position that nothing durable has reached while confirms are held,
+// and that is reached after.
+func (e *Engine) mark() session.Position {
 	if e.disk != nil {
 		return session.Position(e.disk.End())
 	}
-	return e.memory.End()
+	return e.memory.Append()
 }
 
 func (e *Engine) now() queue.Time { return queue.Time(e.clock.Now().UnixNano()) }
@@ -174,8 +175,10 @@ func (e *Engine) HasVHost(name string) bool { return e.vhost(name) != nil }
 func (vh *VHost) changed() { vh.epoch.Store(vh.top.Epoch()) }
 
 // releaseConfirms sends what may be confirmed by now.
-func (e *Engine) releaseConfirms() {
-	durable := e.durable()
+func (e *Engine) releaseConfirms() { e.releaseUpTo(e.durable()) }
+
+// releaseUpTo sends what waits for positions up to durable.
+func (e *Engine) releaseUpTo(durable session.Position) {
 	e.waitingMu.Lock()
 	chs := make([]*Channel, 0, len(e.waiting))
 	for ch := range e.waiting {
@@ -184,8 +187,15 @@ func (e *Engine) releaseConfirms() {
 	clear(e.waiting)
 	e.waitingMu.Unlock()
 	for _, ch := range chs {
-		if ch.releaseConfirms(durable) {
-			e.awaitDurable(ch) // some of its publishes wait for a later position
+		// A channel with later publishes goes back on the list. Put there first,
+		// looked at second, as in Channel.closeRun.
+		for at := durable; ch.releaseConfirms(at); {
+			e.awaitDurable(ch)
+			now := e.durable()
+			if now <= at {
+				break
+			}
+			at = now
 		}
 	}
 }
@@ -224,6 +234,7 @@ func (e *Engine) buryQueue(w *worker, vh *VHost, q *Queue) (ready int, gone []*q
 	q.dead = true
 	e.defineQueueGone(q.def)
 	e.defineExchangesGone(vh, exchanges)
+	e.timers.disarm(q)
 	gone = append(gone, q.m.Consumers()...)
 	ready = q.m.Close(&w.out)
 	w.carry(q)

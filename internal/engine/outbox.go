@@ -21,6 +21,9 @@ const (
 	deliverOverheadBytes = 128
 	// keptBufferBytes bounds the buffers that an outbox keeps.
 	keptBufferBytes = 2 * outputBudgetBytes
+	// closedBytes is what a closed outbox counts as held: no consumer ever finds
+	// room there.
+	closedBytes = 1 << 62
 )
 
 // Outbox gathers what a connection has to send. Its lock also guards the
@@ -141,6 +144,9 @@ func (o *Outbox) Finish() {
 // Close drops what has gathered and ends the writer at once.
 func (o *Outbox) Close() {
 	o.mu.Lock()
+	if !o.closed {
+		o.held.Add(closedBytes)
+	}
 	o.closed = true
 	o.buf, o.spare, o.stalled = nil, nil, nil
 	o.arrived.Broadcast()
@@ -156,7 +162,7 @@ func (o *Outbox) stall(c *Consumer) bool {
 	if o.held.Load() < outputBudgetBytes {
 		return false
 	}
-	if !c.stalled {
+	if !c.stalled && !o.closed {
 		c.stalled = true
 		o.stalled = append(o.stalled, c)
 	}

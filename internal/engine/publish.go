@@ -81,6 +81,10 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	if r.reply != nil {
 		return ch.publishReply(r.reply, &it)
 	}
+	if len(r.queues) > 0 {
+		// Before it has a number: what this flushes is confirmed without it.
+		c.place(r)
+	}
 	if ch.confirming {
 		it.seq = ch.confirms.Next()
 		if !ch.inRun {
@@ -94,7 +98,7 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 		}
 		return nil
 	}
-	c.gather(r, it)
+	c.addTo(r.group, it)
 	return nil
 }
 
@@ -232,11 +236,11 @@ func parseExpiration(text []byte) (int64, *wire.Error) {
 	return n, nil
 }
 
-// gather puts an item into the group of its route. Two groups that share a
-// queue must not stand side by side, or the order within that queue would
-// break: a route with several queues flushes what is there first, unless it is
-// the only one.
-func (c *Conn) gather(r *route, it item) {
+// place gives a route a group in the running run; addTo has to follow. Two
+// groups that share a queue must not stand side by side, or the order within
+// that queue would break: a route with several queues flushes what is there
+// first, unless it is the only one.
+func (c *Conn) place(r *route) {
 	run := &c.run
 	if r.run != run.number || r.group >= len(run.groups) {
 		if len(run.groups) > 0 && (len(r.queues) > 1 || len(run.groups[0].queues) > 1) {
@@ -246,7 +250,6 @@ func (c *Conn) gather(r *route, it item) {
 			for i := range run.groups { // another route to the same queue
 				if run.groups[i].queues[0] == r.queues[0] {
 					r.run, r.group = run.number, i
-					c.addTo(i, it)
 					return
 				}
 			}
@@ -261,7 +264,6 @@ func (c *Conn) gather(r *route, it item) {
 		g.queues, g.items, g.bytes = r.queues, g.items[:0], 0
 		r.run, r.group = run.number, n
 	}
-	c.addTo(r.group, it)
 }
 
 func (c *Conn) addTo(i int, it item) {
@@ -310,6 +312,8 @@ func (c *Conn) flushPublishes() {
 			w.enqueue(g.queues, g.items, g.bytes)
 			if len(g.items) > maxKeptItems {
 				g.items = nil
+			} else if g.bytes > maxKeptRecordBytes {
+				clear(g.items) // or they keep the memory that the records came in
 			}
 		}
 		run.groups = run.groups[:0]
@@ -318,7 +322,7 @@ func (c *Conn) flushPublishes() {
 	pos := w.pos
 	c.lastPos = pos
 	if len(run.channels) > 0 && c.e.holding.Load() {
-		pos = max(pos, c.e.end(), 1) // what needs no disk waits too while confirms are held
+		pos = max(pos, c.e.mark()) // what needs no disk waits too while confirms are held
 	}
 	for i, ch := range run.channels {
 		ch.closeRun(pos)
@@ -330,6 +334,10 @@ func (c *Conn) flushPublishes() {
 
 // maxKeptItems bounds the items a group keeps between runs.
 const maxKeptItems = 8192
+
+// maxKeptRecordBytes bounds the records that items of a past run still point
+// to: more than a read buffer holds.
+const maxKeptRecordBytes = 128 << 10
 
 // enqueue puts a run of messages into all of queues (ascending, no duplicates).
 func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {

@@ -19,6 +19,7 @@ type Queue struct {
 	dead     bool       // deleted: publishers route again, everybody else gives up
 	fetching bool       // a goroutine brings the head into memory
 	armed    queue.Time // when the timers will call; Never if they will not
+	timer    timerEntry // the timers' own
 }
 
 // Flags that the engine keeps in queue entries.

@@ -9,8 +9,8 @@ import (
 )
 
 // timers calls queues back at their next deadline: the expiry of a queue's head
-// or of the queue itself. Each queue has at most one entry that counts
-// (Queue.armed); entries that were superseded are skipped when they come up.
+// or of the queue itself. A queue has at most one entry in the heap, and a
+// deleted queue has none, however far its deadline was.
 type timers struct {
 	e       *Engine
 	mu      sync.Mutex
@@ -23,30 +23,42 @@ type timers struct {
 	pending []*Queue
 }
 
+// timerEntry is a queue's place in the heap; guarded by timers.mu.
 type timerEntry struct {
-	at queue.Time
-	q  *Queue
+	at    queue.Time
+	place int // index in the heap plus one; 0: not there
 }
 
-type timerHeap []timerEntry
+type timerHeap []*Queue
 
 func (h timerHeap) Len() int           { return len(h) }
-func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h timerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *timerHeap) Push(x any)        { *h = append(*h, x.(timerEntry)) }
+func (h timerHeap) Less(i, j int) bool { return h[i].timer.at < h[j].timer.at }
+func (h timerHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].timer.place, h[j].timer.place = i+1, j+1
+}
+
+func (h *timerHeap) Push(x any) {
+	q := x.(*Queue)
+	*h = append(*h, q)
+	q.timer.place = len(*h)
+}
+
 func (h *timerHeap) Pop() any {
 	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = timerEntry{}
+	q := old[len(old)-1]
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
-	return e
+	q.timer.place = 0
+	return q
 }
 
 func newTimers(e *Engine) *timers {
 	return &timers{e: e, nextAt: queue.Never, w: newWorker(e)}
 }
 
-// arm asks for a call at the given time. Called with the queue's lock held.
+// arm asks for a call at the given time instead of a later one. Called with the
+// queue's lock held.
 func (t *timers) arm(q *Queue, at queue.Time) {
 	q.armed = at
 	t.mu.Lock()
@@ -54,20 +66,34 @@ func (t *timers) arm(q *Queue, at queue.Time) {
 	if t.closed {
 		return
 	}
-	heap.Push(&t.heap, timerEntry{at, q})
+	q.timer.at = at
+	if q.timer.place > 0 {
+		heap.Fix(&t.heap, q.timer.place-1)
+	} else {
+		heap.Push(&t.heap, q)
+	}
 	t.schedule(t.e.now())
+}
+
+// disarm forgets a queue that is deleted. Called with the queue's lock held.
+func (t *timers) disarm(q *Queue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed && q.timer.place > 0 {
+		heap.Remove(&t.heap, q.timer.place-1)
+	}
 }
 
 // schedule sees to it that the clock calls fire when the first entry is due.
 // Called with t.mu held.
 func (t *timers) schedule(now queue.Time) {
-	if len(t.heap) == 0 || t.heap[0].at >= t.nextAt {
+	if len(t.heap) == 0 || t.heap[0].timer.at >= t.nextAt {
 		return
 	}
 	if t.stop != nil {
 		t.stop()
 	}
-	t.nextAt = t.heap[0].at
+	t.nextAt = t.heap[0].timer.at
 	// Round up: a timer that fires a hair early would find nothing to expire.
 	d := time.Duration(max(t.nextAt-now, 0)) + time.Microsecond
 	t.stop = t.e.clock.AfterFunc(d, t.fire)
@@ -81,8 +107,8 @@ func (t *timers) fire() {
 	t.mu.Lock()
 	t.nextAt, t.stop = queue.Never, nil
 	t.pending = t.pending[:0]
-	for len(t.heap) > 0 && t.heap[0].at <= now && !t.closed {
-		t.pending = append(t.pending, heap.Pop(&t.heap).(timerEntry).q)
+	for len(t.heap) > 0 && t.heap[0].timer.at <= now && !t.closed {
+		t.pending = append(t.pending, heap.Pop(&t.heap).(*Queue))
 	}
 	t.mu.Unlock()
 	for _, q := range t.pending {

@@ -96,7 +96,9 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 		case p.reply != nil:
 			ch.publishReply(p.reply, &p.it)
 		case len(p.queues) > 0:
-			c.gather(&route{queues: p.queues}, p.it)
+			r := &route{queues: p.queues}
+			c.place(r)
+			c.addTo(r.group, p.it)
 		case p.it.mandatory:
 			ch.returnMessage(&p.it)
 		}

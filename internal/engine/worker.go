@@ -46,8 +46,8 @@ func (w *worker) begin(now queue.Time) {
 // for finish. Called with q.mu held, so that log order is queue order.
 func (w *worker) carry(q *Queue) {
 	o := &w.out
-	if len(o.Deliveries) > 0 {
-		w.deliver(q)
+	for len(o.Deliveries) > 0 {
+		w.deliver(q) // what is refused may go to somebody else
 	}
 	if len(o.Facts) > 0 && w.e.disk != nil {
 		w.e.disk.Facts(q.id, o.Facts)
@@ -131,12 +131,16 @@ func (w *worker) deliver(q *Queue) {
 		o.wake()
 		o.mu.Unlock()
 	}
+	clear(ds)
+	w.out.Deliveries = ds[:0]
 	if len(w.refuse) > 0 {
 		w.takeBack(q)
 	}
 }
 
-// takeBack returns deliveries that a closing channel refused, uncounted.
+// takeBack returns deliveries that a closed outbox refused, uncounted, and
+// offers them to the other consumers: nothing else would until the queue's next
+// event. The closed outbox has no room any more, so its consumers drop out.
 func (w *worker) takeBack(q *Queue) {
 	for i := range w.refuse {
 		d := &w.refuse[i]
@@ -148,6 +152,7 @@ func (w *worker) takeBack(q *Queue) {
 	}
 	clear(w.refuse)
 	w.refuse = w.refuse[:0]
+	q.m.Dispatch(w.now, &w.out)
 }
 
 // visible is the record as receivers see it.

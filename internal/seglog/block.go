@@ -21,6 +21,7 @@ type logFile struct {
 	bytes    int64
 	firstLSN LSN
 	cutAt    int64 // from an earlier recovery: nothing after it counts, 0 for none
+	cutLSN   LSN   // then the next record, which is in the next file
 
 	// blocks is indexed by offset / blockBytes; a large block stands under each
 	// index it covers.
@@ -29,7 +30,7 @@ type logFile struct {
 
 func newLogFile(f manifestFile) *logFile {
 	return &logFile{
-		number: f.number, nonce: f.nonce, bytes: f.bytes, firstLSN: f.firstLSN, cutAt: f.cutAt,
+		number: f.number, nonce: f.nonce, bytes: f.bytes, firstLSN: f.firstLSN, cutAt: f.cutAt, cutLSN: f.cutLSN,
 		blocks: make([]atomic.Pointer[block], (f.bytes+blockBytes-1)/blockBytes),
 	}
 }
@@ -38,7 +39,7 @@ func newLogFile(f manifestFile) *logFile {
 // it, or as many as a large region covers, which then begins at a boundary.
 func (f *logFile) newBlock(at, size int64) *block {
 	base := at / blockBytes * blockBytes
-	length := (at - base + size + blockBytes - 1) / blockBytes * blockBytes
+	length := alignBlock(at - base + size)
 	b := &block{base: base, buf: make([]byte, min(length, f.bytes-base))}
 	f.put(b)
 	return b

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -12,27 +13,15 @@ import (
 func (l *Log) commit() {
 	defer close(l.done)
 	for {
-		batches, ending := l.nextBatches()
-		if len(batches) == 0 {
-			if ending {
-				return
-			}
-			continue
-		}
-		start := time.Now()
-		err := l.write(batches)
-		if d := time.Since(start); d > time.Second {
-			l.logger.Warn("slow disk: a write with sync took long", "duration", d)
-		}
-		l.finish(batches, err)
-		if err != nil {
+		batches, ending := l.nextBatches(true)
+		if len(batches) == 0 && ending || !l.put(batches) {
 			return
 		}
 	}
 }
 
-// nextBatches waits for work and takes all there is.
-func (l *Log) nextBatches() (batches []*batch, ending bool) {
+// nextBatches takes all there is to write, and if told so waits for it.
+func (l *Log) nextBatches(wait bool) (batches []*batch, ending bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -42,9 +31,46 @@ func (l *Log) nextBatches() (batches []*batch, ending bool) {
 		l.flush = false
 		if len(l.closed) > 0 || l.ending {
 			batches, l.closed = l.closed, nil
+			l.writing = batches
 			return batches, l.ending
 		}
+		if b := l.claim(); b != nil {
+			l.writing = []*batch{b}
+			return l.writing, false
+		}
+		if !wait {
+			return nil, false
+		}
 		l.work.Wait()
+	}
+}
+
+// put brings batches to the disk. It reports false if the log has stopped.
+func (l *Log) put(batches []*batch) bool {
+	if len(batches) == 0 {
+		return true
+	}
+	start := time.Now()
+	var err error
+	if batches[0].flags&flagClaim != 0 {
+		err = l.writeClaim(batches[0])
+	} else {
+		err = l.write(batches)
+	}
+	if d := time.Since(start); d > time.Second {
+		l.logger.Warn("slow disk: a write with sync took long", "duration", d)
+	}
+	l.finish(batches, err)
+	return err == nil
+}
+
+// step is one round of the committer, for a log without that goroutine.
+func (l *Log) step() {
+	if l.Err() != nil {
+		return
+	}
+	if batches, _ := l.nextBatches(false); !l.put(batches) {
+		close(l.done)
 	}
 }
 
@@ -71,8 +97,14 @@ func (l *Log) write(batches []*batch) error {
 
 // seal waits until every region is filled, and completes checksums and header.
 func (l *Log) seal(b *batch) {
-	for b.writers.Load() > 0 {
-		runtime.Gosched() // somebody is copying under a queue lock
+	for tries := 0; b.writers.Load() > 0; tries++ {
+		// Somebody is copying, maybe under a queue lock: soon done, unless the
+		// scheduler has put them aside.
+		if tries < 100 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(20 * time.Microsecond)
+		}
 	}
 	crc := batchCRC(b.file.nonce)
 	for _, s := range b.spans() {
@@ -133,8 +165,10 @@ type writerAt interface {
 // finish moves the durable position, or stops the log.
 func (l *Log) finish(batches []*batch, err error) {
 	l.mu.Lock()
+	l.writing = nil
 	if err != nil {
 		l.err = fmt.Errorf("seglog: the log has stopped: %w", err)
+		l.gathering, l.closed = nil, nil // nobody writes them any more
 		l.room.Broadcast()
 		l.mu.Unlock()
 		l.logger.Error("the log has stopped; nothing more is confirmed", "error", err)
@@ -145,6 +179,7 @@ func (l *Log) finish(batches []*batch, err error) {
 	}
 	last := batches[len(batches)-1]
 	durable := last.first + LSN(last.records)
+	moved := l.Durable() < durable
 	for _, b := range batches {
 		l.backlog -= b.end - b.start
 	}
@@ -152,7 +187,7 @@ func (l *Log) finish(batches []*batch, err error) {
 	l.retain(batches)
 	l.room.Broadcast()
 	l.mu.Unlock()
-	if l.cfg.OnDurable != nil {
+	if moved && l.cfg.OnDurable != nil {
 		l.cfg.OnDurable(durable)
 	}
 }
@@ -161,23 +196,21 @@ func (l *Log) finish(batches []*batch, err error) {
 // evicts the oldest beyond the budget. Called with l.mu held.
 func (l *Log) retain(batches []*batch) {
 	for _, b := range batches {
+		// A block that is still being appended to, or that holds records that
+		// are not on the disk yet, stays whatever the budget is. It comes here
+		// again with a later batch, or in addFile.
+		complete := b.file.bytes
+		if p := l.firstPending(b.file); p != nil {
+			complete = p.start
+		} else if b.file == l.file {
+			complete = l.at
+		}
 		for _, blk := range b.blocks {
-			// The block being appended to stays whatever the budget is; it comes
-			// here again with a later batch.
-			if b.file == l.file && blk.base+int64(len(blk.buf)) > l.appendAt() {
-				continue
+			if blk.base+int64(len(blk.buf)) <= complete {
+				l.keep(b.file, blk)
 			}
-			l.keep(b.file, blk)
 		}
 	}
-}
-
-// appendAt is the offset in l.file below which nothing is appended any more.
-func (l *Log) appendAt() int64 {
-	if l.gathering != nil {
-		return l.gathering.start
-	}
-	return l.at
 }
 
 // keep adds a block to the resident ones. Called with l.mu held.
@@ -191,7 +224,7 @@ func (l *Log) keep(f *logFile, blk *block) {
 	l.residentN += int64(len(blk.buf))
 	for l.residentN > l.cfg.ResidentBytes && len(l.resident) > 1 {
 		old := l.resident[0]
-		l.resident = append(l.resident[:0], l.resident[1:]...)
+		l.resident = slices.Delete(l.resident, 0, 1)
 		l.residentN -= int64(len(old.b.buf))
 		old.f.drop(old.b)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,54 +47,113 @@ func (l *Log) openForWrite(f *logFile) (vfs.File, error) {
 		l.makeSpares(f)
 		return h, nil
 	}
-	return l.create(f, nil)
+	h, err := l.makeFile(f)
+	if err != nil {
+		return nil, err
+	}
+	return h, l.nameFile(f, h, manifestFile{})
 }
 
-// create makes a log file, from a spare if one fits, and names it in the
-// manifest, which edit may change further in the same stroke.
-func (l *Log) create(f *logFile, edit func(*manifest)) (vfs.File, error) {
-	fsys, path := l.cfg.FS, filepath.Join(l.cfg.Dir, f.name())
+// makeFile makes a log file, from a spare if one fits. It is not in the manifest
+// yet: a crash now, and it is removed at the next start.
+func (l *Log) makeFile(f *logFile) (vfs.File, error) {
+	path := filepath.Join(l.cfg.Dir, f.name())
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
-	var h vfs.File
-	var err error
-	if n := len(l.files.spares); n > 0 && f.bytes == l.cfg.FileBytes {
-		spare := l.files.spares[n-1]
-		l.files.spares = l.files.spares[:n-1]
-		if err = fsys.Rename(filepath.Join(l.cfg.Dir, spare), path); err == nil {
-			h, err = fsys.Open(path)
-		}
-	} else {
-		h, err = fsys.Create(path)
-		if err == nil && f.bytes <= l.cfg.FirstFileBytes {
-			err = h.ZeroFill(f.bytes)
-		}
+	if f.bytes == l.cfg.FileBytes && len(l.files.spares) > 0 {
+		return l.useSpare(path)
+	}
+	h, err := l.cfg.FS.Create(path)
+	if err == nil && f.bytes <= l.cfg.FirstFileBytes {
+		err = h.ZeroFill(f.bytes)
 	}
 	if err == nil {
-		err = l.cfg.FS.SyncDir(l.cfg.Dir)
+		return h, nil
 	}
+	if h != nil {
+		h.Close() // nothing has been written; the first error is what matters
+	}
+	if vfs.IsNoSpace(err) && f.bytes < l.cfg.FileBytes && len(l.files.spares) > 0 {
+		return l.useSpare(path) // larger than needed, but it is there
+	}
+	return nil, fmt.Errorf("make %s: %w", f.name(), err)
+}
+
+// useSpare turns a spare into the file of that name. Called with files.mu held.
+func (l *Log) useSpare(path string) (vfs.File, error) {
+	last := len(l.files.spares) - 1
+	spare := l.files.spares[last]
+	l.files.spares = l.files.spares[:last]
+	if err := l.cfg.FS.Rename(filepath.Join(l.cfg.Dir, spare), path); err != nil {
+		return nil, fmt.Errorf("use %s: %w", spare, err)
+	}
+	h, err := l.cfg.FS.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("use %s: %w", spare, err)
+	}
+	return h, nil
+}
+
+// nameFile makes the file's name durable and then puts it into the manifest.
+// From then on recovery reads it, and takes it as a claim that everything below
+// its first LSN is durable. In the same stroke an older file is cut, if cut says
+// so, and one that holds nothing below that LSN is forgotten. On error h is
+// closed.
+func (l *Log) nameFile(f *logFile, h vfs.File, cut manifestFile) error {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	m := *l.files.manifest
+	m.clean, m.files = 0, nil
+	var empty []uint32
+	for _, old := range l.files.manifest.files {
+		if old.firstLSN == f.firstLSN {
+			empty = append(empty, old.number)
+			continue
+		}
+		if old.number == cut.number {
+			old = cut
+		}
+		m.files = append(m.files, old)
+	}
+	m.files = append(m.files, manifestFile{number: f.number, nonce: f.nonce, bytes: f.bytes, firstLSN: f.firstLSN})
+	err := l.cfg.FS.SyncDir(l.cfg.Dir)
 	if err == nil {
-		m := *l.files.manifest
-		m.clean = 0
-		m.files = append(append([]manifestFile(nil), m.files...),
-			manifestFile{number: f.number, nonce: f.nonce, bytes: f.bytes, firstLSN: f.firstLSN})
-		if edit != nil {
-			edit(&m)
-		}
-		if err = writeManifest(fsys, l.cfg.Dir, &m); err == nil {
-			l.files.manifest = &m
-		}
+		err = writeManifest(l.cfg.FS, l.cfg.Dir, &m)
 	}
 	if err != nil {
-		if h != nil {
-			h.Close()
-		}
-		return nil, fmt.Errorf("make %s: %w", f.name(), err)
+		h.Close() // the log stops with err, whatever this says
+		return fmt.Errorf("name %s in %s: %w", f.name(), manifestName, err)
 	}
+	l.files.manifest = &m
 	l.files.openMu.Lock()
 	l.files.open[f.number] = h
 	l.files.openMu.Unlock()
-	return h, nil
+	for _, number := range empty {
+		l.forget(number)
+		// If it stays, the next start removes it, because nothing names it.
+		_ = l.cfg.FS.Remove(filepath.Join(l.cfg.Dir, logName(number)))
+	}
+	return nil
+}
+
+// forget takes a file that the manifest does not name any more out of memory.
+func (l *Log) forget(number uint32) {
+	l.mu.Lock()
+	f := l.table.Load().get(number)
+	l.table.Store(l.table.Load().without(number))
+	l.resident = slices.DeleteFunc(l.resident, func(r residentBlock) bool {
+		if r.f == f {
+			l.residentN -= int64(len(r.b.buf))
+		}
+		return r.f == f
+	})
+	l.mu.Unlock()
+	l.files.openMu.Lock()
+	if h := l.files.open[number]; h != nil {
+		h.Close() // it has been read and synced; an error has nothing to lose
+		delete(l.files.open, number)
+	}
+	l.files.openMu.Unlock()
 }
 
 // makeSpares prepares files ahead of need, on a goroutine of its own, once the
@@ -109,17 +169,23 @@ func (l *Log) makeSpares(f *logFile) {
 		return
 	}
 	l.files.mu.Lock()
-	defer l.files.mu.Unlock()
-	if l.files.making || l.files.closed || len(l.files.spares) >= l.cfg.Spares {
-		return
+	start := !l.files.making && !l.files.closed && len(l.files.spares) < l.cfg.Spares
+	if start {
+		l.files.making = true
+		l.files.spareWG.Add(1)
 	}
-	l.files.making = true
-	l.files.spareWG.Add(1)
-	go func() {
+	l.files.mu.Unlock()
+	fill := func() {
 		defer l.files.spareWG.Done()
 		for l.makeSpare() {
 		}
-	}()
+	}
+	switch {
+	case start && l.inline:
+		fill()
+	case start:
+		go fill()
+	}
 }
 
 // makeSpare makes one file full of written zeros. It reports whether more are
@@ -163,55 +229,25 @@ func (l *Log) makeSpare() bool {
 
 // Drop gives the oldest file up: none of its records will be read again, and
 // recovery does not need them. Any other file is refused, because recovery
-// follows the numbers of the records without a gap.
+// follows the numbers of the records without a gap; the newest one as well,
+// because it says where the numbers go on. After an error the file is still
+// there, or is gone at the next start.
 func (l *Log) Drop(number uint32) error {
-	l.mu.Lock()
-	if l.file != nil && number >= l.file.number {
-		l.mu.Unlock()
-		return errors.New("seglog: the current file cannot be dropped")
-	}
-	if oldest := l.Files(); len(oldest) == 0 || oldest[0].Number != number {
-		l.mu.Unlock()
-		return fmt.Errorf("seglog: %s is not the oldest file", logName(number))
-	}
-	f := l.table.Load().get(number)
-	l.table.Store(l.table.Load().without(number))
-	keep := l.resident[:0]
-	for _, r := range l.resident {
-		if r.f == f {
-			l.residentN -= int64(len(r.b.buf))
-		} else {
-			keep = append(keep, r)
-		}
-	}
-	clear(l.resident[len(keep):])
-	l.resident = keep
-	l.mu.Unlock()
-
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
-	m := *l.files.manifest
-	m.files = nil
-	var size int64
-	for _, f := range l.files.manifest.files {
-		if f.number == number {
-			size = f.bytes
-			continue
-		}
-		m.files = append(m.files, f)
+	if err := l.mayDrop(number); err != nil {
+		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
+	m := *l.files.manifest
+	size := m.files[0].bytes
+	m.files = m.files[1:]
 	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &m); err != nil {
-		return fmt.Errorf("drop %s: %w", logName(number), err)
+		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
 	l.files.manifest = &m
-	l.files.openMu.Lock()
-	if h := l.files.open[number]; h != nil {
-		h.Close() // it has been read and synced; an error has nothing to lose
-		delete(l.files.open, number)
-	}
-	l.files.openMu.Unlock()
+	l.forget(number)
 	path := filepath.Join(l.cfg.Dir, logName(number))
-	if size == l.cfg.FileBytes && len(l.files.spares) < l.cfg.Spares && !l.files.closed {
+	if size == l.cfg.FileBytes && len(l.files.spares) < l.cfg.Spares {
 		l.files.lastName++
 		name := sparePrefix + strconv.Itoa(l.files.lastName)
 		if err := l.cfg.FS.Rename(path, filepath.Join(l.cfg.Dir, name)); err == nil {
@@ -220,7 +256,25 @@ func (l *Log) Drop(number uint32) error {
 		}
 	}
 	if err := l.cfg.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("drop %s: %w", logName(number), err)
+		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
+	}
+	return nil
+}
+
+// mayDrop tells why a file cannot be dropped. Called with files.mu held.
+func (l *Log) mayDrop(number uint32) error {
+	if l.files.closed {
+		return ErrClosed
+	}
+	if err := l.Err(); err != nil {
+		return err
+	}
+	named := l.files.manifest.files
+	switch {
+	case len(named) == 0 || named[0].number != number:
+		return errors.New("it is not the oldest file")
+	case len(named) == 1:
+		return errors.New("it is the newest file")
 	}
 	return nil
 }
@@ -243,29 +297,50 @@ func (l *Log) Files() []FileInfo {
 	return out
 }
 
-// tidyDir removes what an interrupted run has left and collects the spares.
-// named are the log files that the manifest knows.
-func (l *Log) tidyDir(named map[string]bool) error {
+// numbered returns the number in a name such as log-00000007, 0 if it is none.
+func numbered(name string) uint32 {
+	digits, ok := strings.CutPrefix(name, logPrefix)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if !ok || err != nil || logName(uint32(n)) != name {
+		return 0
+	}
+	return uint32(n)
+}
+
+// spareNumber is the same for names such as spare-7.
+func spareNumber(name string) int {
+	digits, ok := strings.CutPrefix(name, sparePrefix)
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || sparePrefix+strconv.Itoa(n) != name {
+		return 0
+	}
+	return n
+}
+
+// tidyDir removes what an interrupted run has left and collects the spares. It
+// touches nothing but files with names that the log gives.
+func (l *Log) tidyDir() error {
 	names, err := l.cfg.FS.List(l.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		path := filepath.Join(l.cfg.Dir, name)
-		stale := name == manifestNewName || strings.HasPrefix(name, logPrefix) && !named[name]
-		if number, ok := strings.CutPrefix(name, sparePrefix); ok {
-			n, err := strconv.Atoi(number)
-			size, serr := l.cfg.FS.Stat(path)
-			if err == nil && serr == nil && size == l.cfg.FileBytes && len(l.files.spares) < l.cfg.Spares {
+		stale := name == manifestNewName
+		if n := numbered(name); n > 0 {
+			stale = !l.files.manifest.names(n)
+		}
+		if n := spareNumber(name); n > 0 {
+			size, err := l.cfg.FS.Stat(path)
+			stale = err != nil || size != l.cfg.FileBytes || len(l.files.spares) >= l.cfg.Spares
+			if !stale {
 				l.files.spares = append(l.files.spares, name)
 				l.files.lastName = max(l.files.lastName, n)
-				continue
 			}
-			stale = true
 		}
 		if stale {
 			if err := l.cfg.FS.Remove(path); err != nil {
-				return err
+				return fmt.Errorf("remove what an earlier run has left: %w", err)
 			}
 		}
 	}

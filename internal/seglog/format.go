@@ -34,14 +34,18 @@ const (
 	// RecordOverhead is what a record needs besides its payload.
 	RecordOverhead = recordHeaderBytes + recordCRCBytes
 
-	// typePad fills the rest of a block; it is not counted and has no LSN. A
-	// rest too short for a record stays zero and is skipped.
+	// typePad fills the rest of a block or of a large region; it is not counted
+	// and has no LSN. No record begins in the last RecordOverhead-1 bytes of a
+	// block: they stay zero and are skipped.
 	typePad = 0
+
+	// maxFileBytes bounds a file: an offset in a Place has that many bits.
+	maxFileBytes = 1<<placeOffsetBits - 1
 )
 
 // Flags of a batch.
 const (
-	flagSeal = 1 << iota // written at a clean shutdown, the last of its file
+	flagClaim = 1 << iota // no records: written when idle, to say what is durable
 )
 
 // LSN is the number of a record, counted from 1 over the whole life of the log.
@@ -74,6 +78,14 @@ func checksum(nonce uint64, data []byte) uint32 {
 }
 
 func alignPage(n int64) int64 { return (n + pageBytes - 1) &^ (pageBytes - 1) }
+
+func alignBlock(n int64) int64 { return (n + blockBytes - 1) &^ (blockBytes - 1) }
+
+// putPad fills b, which is zero, with a padding record.
+func putPad(b []byte) {
+	binary.LittleEndian.PutUint32(b, uint32(len(b)))
+	b[4] = typePad
+}
 
 // batchHeader is a decoded batch header.
 type batchHeader struct {
@@ -151,7 +163,7 @@ func walk(payload []byte, at int64, f func(record []byte, at int64) bool) bool {
 	for len(payload) > 0 {
 		rest := blockBytes - at%blockBytes
 		if rest < RecordOverhead { // too short for a record: skipped
-			if int64(len(payload)) < rest {
+			if int64(len(payload)) <= rest {
 				return false
 			}
 			payload, at = payload[rest:], at+rest

@@ -34,15 +34,18 @@ type Config struct {
 	// FlushDelay is how long records that nobody waits for may stay in memory.
 	// 0 means 50 ms.
 	FlushDelay time.Duration
+	// ClaimDelay is how long nothing has to be appended until the log writes
+	// down, unsynced, what is durable. 0 means 200 ms, negative never.
+	ClaimDelay time.Duration
 	// Spares is how many files are kept ready. 0 means 2, negative none.
 	Spares int
 
 	Now    func() time.Time // nil: time.Now
 	Random func() uint64    // nil: crypto/rand; for nonces
 	// OnDurable hears of the durable position, from the committer and without
-	// locks held.
+	// locks held. It must not call Close or Abandon, which wait for it.
 	OnDurable func(LSN)
-	// OnFailure hears of the error that stopped the log, once.
+	// OnFailure hears of the error that stopped the log, once, as OnDurable does.
 	OnFailure func(error)
 	Logger    *slog.Logger // nil: discarded
 }
@@ -60,12 +63,16 @@ type Log struct {
 	room      sync.Cond // durable or err has changed
 	gathering *batch    // open for appends, nil if none
 	closed    []*batch  // for the committer, in order
-	file      *logFile  // being appended to
+	writing   []*batch  // the committer has them; they come before closed
+	file      *logFile  // being appended to, nil until the first append
+	lastBlock *block    // of file, the one that the last closed batch ends in
 	at        int64     // where the next batch of file begins
+	number    uint32    // of the newest file, 0 if there has been none
 	nextLSN   LSN
 	backlog   int64 // bytes that are not durable
 	lazy      bool  // a flush timer runs
 	flush     bool  // the flush timer has fired
+	idle      idleClaim
 	resident  []residentBlock
 	residentN int64
 	err       error
@@ -76,6 +83,7 @@ type Log struct {
 	synced LSN // as durable, but the committer's own: known between two files
 	files  files
 	done   chan struct{}
+	inline bool // no goroutines, see openInline
 }
 
 type residentBlock struct {
@@ -110,18 +118,28 @@ type Region struct {
 	buf   []byte // rest of the room
 	place Place  // of the next record
 	next  LSN
+	end   LSN // what next has to be in the end
+	slack int // bytes of buf beyond what was asked for: a large region has them
 }
 
 // Reserve makes room for a group of records that is to become durable as a
 // whole: RecordOverhead plus the payload, for each. force says that somebody
 // will wait for them; others are written within FlushDelay. It never blocks on
-// the disk.
+// the disk. Once the log has failed or is closed, what is put into a region goes
+// nowhere: its position is never durable, and WaitDurable says why.
 func (l *Log) Reserve(records, bytes int, force bool) Region {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	size := int64(bytes)
-	if size > maxRegionBytes {
-		panic(fmt.Sprintf("seglog: a region of %d bytes, at most %d", size, maxRegionBytes))
+	if size > maxRegionBytes || records <= 0 || size < int64(records)*RecordOverhead {
+		panic(fmt.Sprintf("seglog: a region of %d records in %d bytes", records, size))
+	}
+	slack := slackFor(size)
+	size += slack
+	if l.err != nil {
+		r := Region{b: &batch{}, buf: make([]byte, size), next: l.nextLSN, end: l.nextLSN + LSN(records), slack: int(slack)}
+		l.nextLSN += LSN(records)
+		return r
 	}
 	b := l.gathering
 	if b != nil && b.end-b.start+size > l.cfg.BatchBytes {
@@ -143,11 +161,22 @@ func (l *Log) Reserve(records, bytes int, force bool) Region {
 	b.end = at + size
 	b.records += uint32(records)
 	b.writers.Add(1)
-	r := Region{b: b, place: makePlace(b.file.number, at), next: l.nextLSN}
+	r := Region{b: b, place: makePlace(b.file.number, at), next: l.nextLSN, end: l.nextLSN + LSN(records), slack: int(slack)}
 	r.buf = blk.buf[at-blk.base : at-blk.base+size : at-blk.base+size]
 	l.nextLSN += LSN(records)
 	l.schedule(b, force)
 	return r
+}
+
+// slackFor is the room that a region needs beyond its records. In one larger
+// than a block, records that would begin in the last bytes of a block are moved
+// to the next (see walk), and what that leaves over has to be long enough for a
+// padding record wherever it ends.
+func slackFor(size int64) int64 {
+	if size <= blockBytes {
+		return 0
+	}
+	return RecordOverhead * (size/blockBytes + 4)
 }
 
 // schedule sees to it that the committer takes the batch: at once if somebody
@@ -186,9 +215,7 @@ func (l *Log) fit(b *batch, size int64) int64 {
 func (l *Log) blockFor(b *batch, at, size int64) *block {
 	if gap := at - b.end; gap >= RecordOverhead {
 		old := b.file.blocks[b.end/blockBytes].Load()
-		pad := old.buf[b.end-old.base : b.end-old.base+gap]
-		binary.LittleEndian.PutUint32(pad, uint32(gap))
-		pad[4] = typePad
+		putPad(old.buf[b.end-old.base : b.end-old.base+gap])
 	}
 	blk := b.file.blocks[at/blockBytes].Load()
 	if blk == nil {
@@ -226,6 +253,7 @@ func (l *Log) closeBatch() {
 	b := l.gathering
 	l.gathering = nil
 	l.closed = append(l.closed, b)
+	l.lastBlock = b.blocks[len(b.blocks)-1]
 	l.at = alignPage(b.end)
 	l.work.Signal()
 }
@@ -233,29 +261,62 @@ func (l *Log) closeBatch() {
 // nextFile turns to a new file. It exists in memory only: the committer makes it
 // before it writes there.
 func (l *Log) nextFile(need int64) {
-	number := uint32(1)
 	size := l.cfg.FirstFileBytes
 	if l.file != nil {
-		number = l.file.number + 1
 		size = l.cfg.FileBytes
 	}
-	size = max(size, (need+blockBytes-1)/blockBytes*blockBytes)
-	l.addFile(number, size)
+	l.addFile(max(size, alignBlock(need)))
 }
 
-func (l *Log) addFile(number uint32, size int64) {
-	l.file = newLogFile(manifestFile{number: number, nonce: l.cfg.Random(), bytes: size, firstLSN: l.nextLSN})
+// addFile makes a file of that size the current one. Called with l.mu held.
+func (l *Log) addFile(size int64) {
+	old := l.file
+	l.number++
+	l.file = newLogFile(manifestFile{number: l.number, nonce: l.cfg.Random(), bytes: size, firstLSN: l.nextLSN})
 	l.at = 0
 	l.table.Store(l.table.Load().with(l.file))
+	// The block that was being appended to is complete now. If a batch that is
+	// not durable yet ends in it, that one's finish keeps it.
+	if old != nil && l.lastBlock != nil && l.firstPending(old) == nil {
+		l.keep(old, l.lastBlock)
+	}
+	l.lastBlock = nil
+}
+
+// firstPending is the first batch in a file that is not durable, nil if there
+// is none. Called with l.mu held.
+func (l *Log) firstPending(f *logFile) *batch {
+	for _, list := range [...][]*batch{l.writing, l.closed} {
+		for _, b := range list {
+			if b.file == f {
+				return b
+			}
+		}
+	}
+	if b := l.gathering; b != nil && b.file == f {
+		return b
+	}
+	return nil
 }
 
 // Add begins the next record and returns its payload to be filled, its place and
-// its number. The records of a region have to add up to what was reserved.
+// its number. The records of a region have to add up to what was reserved. Type
+// 0 is not for use: it is the log's own.
 func (r *Region) Add(typ uint8, payloadBytes int) (payload []byte, at Place, lsn LSN) {
+	if typ == typePad {
+		panic("seglog: record type 0")
+	}
+	return r.add(Record{Type: typ}, payloadBytes)
+}
+
+// add takes all but the payload from head.
+func (r *Region) add(head Record, payloadBytes int) (payload []byte, at Place, lsn LSN) {
 	n := payloadBytes + RecordOverhead
+	r.skipBlockEnd()
 	b := r.buf[:n]
 	binary.LittleEndian.PutUint32(b, uint32(n))
-	b[4], b[5], b[6], b[7] = typ, 0, 0, 0
+	b[4], b[5] = head.Type, head.Version
+	binary.LittleEndian.PutUint16(b[6:], head.Shard)
 	at, lsn = r.place, r.next
 	r.buf = r.buf[n:]
 	r.place += Place(n)
@@ -263,11 +324,26 @@ func (r *Region) Add(typ uint8, payloadBytes int) (payload []byte, at Place, lsn
 	return b[recordHeaderBytes : n-recordCRCBytes : n-recordCRCBytes], at, lsn
 }
 
+// skipBlockEnd leaves the last bytes of a block zero if they are too few for a
+// record. Only a region larger than a block gets there with something to come.
+func (r *Region) skipBlockEnd() {
+	if r.slack == 0 {
+		return
+	}
+	if rest := int(blockBytes - r.place.Offset()%blockBytes); rest < RecordOverhead {
+		r.buf, r.place, r.slack = r.buf[rest:], r.place+Place(rest), r.slack-rest
+	}
+}
+
 // Done hands the region to the committer and returns the position from which on
 // it is durable. A region that was not filled to the end is a bug.
 func (r *Region) Done() LSN {
-	if len(r.buf) != 0 {
-		panic(fmt.Sprintf("seglog: %d bytes of a region were not filled", len(r.buf)))
+	if len(r.buf) != r.slack || r.next != r.end {
+		panic(fmt.Sprintf("seglog: %d bytes and %d records of a region were not filled", len(r.buf)-r.slack, r.end-r.next))
+	}
+	if r.slack > 0 {
+		r.skipBlockEnd()
+		putPad(r.buf)
 	}
 	r.b.writers.Add(-1)
 	return r.next

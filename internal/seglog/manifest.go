@@ -1,14 +1,13 @@
 package seglog
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/warrenmq/warren/internal/vfs"
@@ -52,7 +51,7 @@ func (m *manifest) encode() []byte {
 	fmt.Fprintf(&b, "warren-log %d\nnode %016x\n", formatVersion, m.node)
 	for _, f := range m.files {
 		fmt.Fprintf(&b, "file %d %016x %d %d\n", f.number, f.nonce, f.bytes, f.firstLSN)
-		if f.cutAt > 0 || f.cutLSN > 0 {
+		if f.cutAt > 0 {
 			fmt.Fprintf(&b, "cut %d %d %d\n", f.number, f.cutAt, f.cutLSN)
 		}
 	}
@@ -63,6 +62,7 @@ func (m *manifest) encode() []byte {
 	return b.Bytes()
 }
 
+// decodeManifest takes exactly what encode makes.
 func decodeManifest(data []byte) (*manifest, error) {
 	at := bytes.LastIndex(data, []byte("crc "))
 	var sum uint32
@@ -73,13 +73,17 @@ func decodeManifest(data []byte) (*manifest, error) {
 		return nil, fmt.Errorf("%w: the checksum of %s is wrong", ErrDamaged, manifestName)
 	}
 	m := &manifest{}
-	lines := bufio.NewScanner(bytes.NewReader(data[:at]))
-	for n := 0; lines.Scan(); n++ {
-		if err := m.decodeLine(lines.Text(), n == 0); err != nil {
+	for n, line := range strings.Split(strings.TrimSuffix(string(data[:at]), "\n"), "\n") {
+		if err := m.decodeLine(line, n == 0); err != nil {
 			return nil, err
 		}
 	}
-	sort.Slice(m.files, func(i, j int) bool { return m.files[i].number < m.files[j].number })
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, manifestName, err)
+	}
+	if !bytes.Equal(m.encode(), data) {
+		return nil, fmt.Errorf("%w: %s is not as it was written", ErrDamaged, manifestName)
+	}
 	return m, nil
 }
 
@@ -89,8 +93,9 @@ func (m *manifest) decodeLine(line string, first bool) error {
 	switch {
 	case first:
 		var version int
-		if _, err = fmt.Sscanf(line, "warren-log %d", &version); err == nil && version > formatVersion {
-			return fmt.Errorf("seglog: the data directory has format %d, this program reads up to %d: use a newer version", version, formatVersion)
+		if _, err = fmt.Sscanf(line, "warren-log %d", &version); err == nil && version != formatVersion {
+			return fmt.Errorf("seglog: the data directory has format %d, this program reads format %d only: "+
+				"use the version of the program that wrote it", version, formatVersion)
 		}
 	case word == "node":
 		_, err = fmt.Sscanf(rest, "%x", &m.node)
@@ -98,25 +103,50 @@ func (m *manifest) decodeLine(line string, first bool) error {
 		var f manifestFile
 		_, err = fmt.Sscanf(rest, "%d %x %d %d", &f.number, &f.nonce, &f.bytes, &f.firstLSN)
 		m.files = append(m.files, f)
-	case word == "cut":
+	case word == "cut" && len(m.files) > 0: // of the file before
 		var number uint32
-		var at int64
-		var lsn LSN
-		_, err = fmt.Sscanf(rest, "%d %d %d", &number, &at, &lsn)
-		for i := range m.files {
-			if m.files[i].number == number {
-				m.files[i].cutAt, m.files[i].cutLSN = at, lsn
-			}
-		}
+		f := &m.files[len(m.files)-1]
+		_, err = fmt.Sscanf(rest, "%d %d %d", &number, &f.cutAt, &f.cutLSN)
 	case word == "clean":
 		_, err = fmt.Sscanf(rest, "%d", &m.clean)
 	default:
 		err = errors.New("unknown line")
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: line %q: %v", ErrDamaged, manifestName, line, err)
+		return fmt.Errorf("%w: %s: line %q: %w", ErrDamaged, manifestName, line, err)
 	}
 	return nil
+}
+
+// maxFileNumbers bounds how far apart the numbers of the first and the last file
+// may be: files are found through a table of that length.
+const maxFileNumbers = 1 << 20
+
+func (m *manifest) check() error {
+	for i, f := range m.files {
+		if f.number == 0 || f.bytes < blockBytes || f.bytes > maxFileBytes || f.firstLSN == 0 {
+			return fmt.Errorf("file %d cannot be like this", f.number)
+		}
+		if f.cutAt < 0 || f.cutAt > f.bytes || f.cutAt > 0 && f.cutLSN < f.firstLSN {
+			return fmt.Errorf("file %d cannot be cut there", f.number)
+		}
+		if i == 0 {
+			continue
+		}
+		before := m.files[i-1]
+		if before.number >= f.number || before.firstLSN > f.firstLSN || f.number-m.files[0].number > maxFileNumbers {
+			return fmt.Errorf("file %d cannot follow file %d", f.number, before.number)
+		}
+		if before.cutAt > 0 && before.cutLSN != f.firstLSN {
+			return fmt.Errorf("file %d does not begin where file %d was cut", f.number, before.number)
+		}
+	}
+	return nil
+}
+
+// names tells whether the file is in use.
+func (m *manifest) names(number uint32) bool {
+	return slices.ContainsFunc(m.files, func(f manifestFile) bool { return f.number == number })
 }
 
 // writeManifest replaces the manifest and does not return before the new one is
@@ -158,8 +188,8 @@ func readManifest(fsys vfs.FS, dir string) (*manifest, error) {
 		return nil, err
 	}
 	data := make([]byte, size)
-	if _, err := f.ReadAt(data, 0); err != nil && size > 0 {
-		return nil, err
+	if err := readFull(f, data, 0); err != nil {
+		return nil, fmt.Errorf("read %s: %w", manifestName, err)
 	}
 	return decodeManifest(data)
 }

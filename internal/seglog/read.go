@@ -18,7 +18,7 @@ func (l *Log) Resident(at Place) (r Record, ok bool) {
 		return r, false
 	}
 	b := f.blocks[i].Load()
-	if b == nil {
+	if b == nil || at.Offset() >= b.base+int64(len(b.buf)) {
 		return r, false
 	}
 	rest := b.buf[at.Offset()-b.base:]
@@ -46,7 +46,7 @@ func (l *Log) Load(at Place) error {
 		return fmt.Errorf("seglog: %s is not open", f.name())
 	}
 	var head [4]byte
-	if _, err := h.ReadAt(head[:], at.Offset()); err != nil {
+	if err := readFull(h, head[:], at.Offset()); err != nil {
 		return fmt.Errorf("seglog: read %s at %d: %w", f.name(), at.Offset(), err)
 	}
 	size := int64(binary.LittleEndian.Uint32(head[:]))
@@ -54,7 +54,7 @@ func (l *Log) Load(at Place) error {
 		return fmt.Errorf("%w: %s at %d: no record", ErrDamaged, f.name(), at.Offset())
 	}
 	base := at.Offset() / blockBytes * blockBytes
-	length := min((at.Offset()-base+size+blockBytes-1)/blockBytes*blockBytes, f.bytes-base)
+	length := min(alignBlock(at.Offset()-base+size), f.bytes-base)
 	b := &block{base: base, buf: make([]byte, length), fromDisk: true}
 	if err := readFull(h, b.buf, base); err != nil {
 		return fmt.Errorf("seglog: read %s at %d: %w", f.name(), base, err)
@@ -64,6 +64,9 @@ func (l *Log) Load(at Place) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.table.Load().get(f.number) != f {
+		return fmt.Errorf("seglog: %s has been dropped", f.name())
+	}
 	if old := f.blocks[base/blockBytes].Load(); old != nil && !old.fromDisk {
 		return nil // it is being appended to, or has been kept all along
 	}

@@ -232,7 +232,7 @@ func (c *chunk) sparse() bool { return c.refs.Load()*sparseShare < c.records.Loa
 // elsewhere helps to free the chunk. The caller holds a reference.
 func (a *Arena) Sparse(r Ref) bool {
 	c := (*a.table.Load())[r.chunk()]
-	return c.sparse() && len(c.buf) == ChunkBytes
+	return c.sparse()
 }
 
 // Evacuate copies the record at r to a new place and drops n references to the
@@ -243,4 +243,20 @@ func (a *Arena) Evacuate(r Ref, n int) Ref {
 	moved := s.Put(rec)
 	a.Release(r, n)
 	return moved
+}
+
+// References is the number of references held, for tests that look for one that
+// was never dropped.
+func (a *Arena) References() (n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range *a.table.Load() {
+		if c != nil {
+			n += int64(c.refs.Load())
+			if c == a.current {
+				n--
+			}
+		}
+	}
+	return n
 }

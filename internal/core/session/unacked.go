@@ -8,7 +8,8 @@ import "sort"
 // It is a ring indexed by tag, so that acknowledging in order, one by one or
 // many at once, is an index and no search. A delivery that stays unacknowledged
 // while many later ones are settled moves to a small sorted list, so that the
-// ring stays within four times the number of live deliveries.
+// ring stays under eight times the most deliveries that were out at once. It
+// does not shrink.
 type Unacked[T any] struct {
 	old  []straggler[T] // sorted by tag; all below base
 	ring []slot[T]      // length is a power of two; index is tag & (len-1)

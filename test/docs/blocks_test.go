@@ -1,0 +1,191 @@
+// Package docs checks what the documentation says: README.md and docs/*.md.
+//
+// A page's code blocks are checked by their language:
+//
+//	sh                    is run, and must exit 0
+//	sh background         is a broker that runs until the next such block, or to the end of the page
+//	sh not-run: REASON    is not run
+//	console               is run command by command ("$ ..."), and must print what follows each;
+//	                      "…" stands for any text within a line, or alone for any lines
+//	toml NAME             is written to the page's folder and must be a configuration that serve accepts
+//	json                  is one JSON value per line
+//	go                    must compile: a whole file, functions, or statements
+//	text                  is not checked
+//
+// Any other block is an error, so that no command escapes by its label. Pages run
+// one after the other, each in a folder of its own (README.md in the
+// repository's), with the built binary first in PATH. Port 5672 in a page stands
+// for a free port.
+//
+// Tables between <!-- NAME:begin --> and <!-- NAME:end --> are made from the code;
+// WARREN_UPDATE_DOCS=1 go test ./test/docs writes them anew.
+package docs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// root is the repository, seen from this package.
+const root = "../.."
+
+// block is one fenced code block.
+type block struct {
+	line int    // of the opening fence
+	lang string // first word after the fence
+	info string // the rest
+	text string
+}
+
+// pages are the files whose blocks are checked.
+func pages(t *testing.T) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no pages found: %v", err)
+	}
+	return append(list, filepath.Join(root, "README.md"))
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// blocks finds the fenced code blocks of a page.
+func blocks(text string) (list []block, err error) {
+	var open *block
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSuffix(line, "\n")
+		fence, isFence := strings.CutPrefix(line, "```")
+		switch {
+		case !isFence && strings.HasPrefix(strings.TrimSpace(line), "```"):
+			return nil, fmt.Errorf("line %d: an indented block would escape the checks", n)
+		case isFence && open == nil:
+			lang, info, _ := strings.Cut(fence, " ")
+			open = &block{line: n, lang: lang, info: strings.TrimSpace(info)}
+		case isFence:
+			list = append(list, *open)
+			open = nil
+		case open != nil:
+			open.text += line + "\n"
+		}
+	}
+	if open != nil {
+		return nil, fmt.Errorf("line %d: the block is not closed", open.line)
+	}
+	return list, nil
+}
+
+// step is one command of a console block with what it must print.
+type step struct{ command, want string }
+
+// steps reads a console block.
+func steps(text string) (list []step, err error) {
+	for line := range strings.Lines(text) {
+		command, is := strings.CutPrefix(line, "$ ")
+		switch {
+		case is:
+			list = append(list, step{command: strings.TrimSuffix(command, "\n")})
+		case len(list) == 0:
+			return nil, fmt.Errorf("the block does not begin with a command: %q", line)
+		default:
+			list[len(list)-1].want += line
+		}
+	}
+	return list, nil
+}
+
+// matches compares output with what a page shows.
+func matches(want, got string) bool {
+	return matchLines(strings.Split(strings.TrimRight(want, "\n"), "\n"), strings.Split(strings.TrimRight(got, "\n"), "\n"))
+}
+
+func matchLines(want, got []string) bool {
+	if len(want) == 0 {
+		return len(got) == 0
+	}
+	if strings.TrimSpace(want[0]) == "…" {
+		for skip := range len(got) + 1 {
+			if matchLines(want[1:], got[skip:]) {
+				return true
+			}
+		}
+		return false
+	}
+	return len(got) > 0 && matchLine(want[0], got[0]) && matchLines(want[1:], got[1:])
+}
+
+// matchLine compares one line. Blanks at its end do not count.
+func matchLine(want, got string) bool {
+	got = strings.TrimRight(got, " ")
+	parts := strings.Split(strings.TrimRight(want, " "), "…")
+	if len(parts) == 1 {
+		return got == parts[0]
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	if len(got) < len(first)+len(last) || !strings.HasPrefix(got, first) || !strings.HasSuffix(got, last) {
+		return false
+	}
+	got = got[len(first) : len(got)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(got, part)
+		if i < 0 {
+			return false
+		}
+		got = got[i+len(part):]
+	}
+	return true
+}
+
+func TestMatches(t *testing.T) {
+	for _, c := range []struct {
+		want, got string
+		ok        bool
+	}{
+		{"one\ntwo\n", "one\ntwo\n", true},
+		{"one\n", "one\ntwo\n", false},
+		{"one\ntwo\n", "one\n", false},
+		{"", "", true},
+		{"", "something\n", false},
+		{"at …:5672 (…)\n", "at 127.0.0.1:5672 (memory)\n", true},
+		{"at …:5672 (…)\n", "at 127.0.0.1:5673 (memory)\n", false},
+		{"a\n…\nz\n", "a\nb\nc\nz\n", true},
+		{"a\n…\nz\n", "a\nz\n", true},
+		{"a\n…\nz\n", "a\nb\n", false},
+		{"ab…ba\n", "aba\n", false},
+	} {
+		if matches(c.want, c.got) != c.ok {
+			t.Errorf("matches(%q, %q) is not %v", c.want, c.got, c.ok)
+		}
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	list, err := blocks("text\n```sh background\na\nb\n```\n```console\n$ x\ny\n```\n")
+	if err != nil || len(list) != 2 || list[0] != (block{2, "sh", "background", "a\nb\n"}) || list[1].text != "$ x\ny\n" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := blocks("```sh\na\n"); err == nil {
+		t.Error("a block without end was accepted")
+	}
+	if _, err := blocks("1. x\n   ```sh\n   a\n   ```\n"); err == nil {
+		t.Error("an indented block was overlooked")
+	}
+	got, err := steps("$ a\nb\nc\n$ d\n")
+	if err != nil || len(got) != 2 || got[0] != (step{"a", "b\nc\n"}) || got[1] != (step{"d", ""}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := steps("b\n"); err == nil {
+		t.Error("output without a command was accepted")
+	}
+}

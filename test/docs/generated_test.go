@@ -1,0 +1,165 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/warrenmq/warren/internal/config"
+)
+
+// TestGeneratedTables compares the tables that are made from the code with what
+// the pages have.
+func TestGeneratedTables(t *testing.T) {
+	for _, table := range []struct{ page, name, want string }{
+		{"docs/configuration.md", "settings", settingsTable()},
+		{"docs/compatibility.md", "deviations", reasonsTable(t, "deviations.txt")},
+		{"docs/compatibility.md", "later", reasonsTable(t, "later.txt")},
+	} {
+		file := filepath.Join(root, table.page)
+		text := readFile(t, file)
+		begin, end := "<!-- "+table.name+":begin -->\n", "<!-- "+table.name+":end -->"
+		before, rest, found := strings.Cut(text, begin)
+		have, after, closed := strings.Cut(rest, end)
+		switch {
+		case !found || !closed:
+			t.Errorf("%s has no place for the table: %q ... %q", table.page, begin, end)
+		case have == table.want:
+		case os.Getenv("WARREN_UPDATE_DOCS") != "":
+			if err := os.WriteFile(file, []byte(before+begin+table.want+end+after), 0o644); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s: the table of %s is out of date, run WARREN_UPDATE_DOCS=1 go test ./test/docs; it should be\n%s",
+				table.page, table.name, table.want)
+		}
+	}
+}
+
+func settingsTable() string {
+	var b strings.Builder
+	b.WriteString("| in the file | flag | variable | default | what it is |\n|---|---|---|---|---|\n")
+	for _, s := range config.Settings() {
+		key, value := "`"+s.Key+"`", "`"+s.Default()+"`"
+		if s.Default() == "" {
+			value = "none"
+		}
+		if s.Key == "user" || s.Key == "user_hash" {
+			key = "`[[users]]`"
+		}
+		usage := strings.ReplaceAll(s.Usage, "|", `\|`)
+		fmt.Fprintf(&b, "| %s | `--%s %s` | `%s` | %s | %s |\n", key, s.Flag, strings.ReplaceAll(s.Arg, "|", `\|`), s.Env, value, usage)
+	}
+	return b.String()
+}
+
+// reasonsTable groups the scripts of test/parity that have the same reason.
+func reasonsTable(t *testing.T, file string) string {
+	scripts := map[string][]string{}
+	var order []string
+	for line := range strings.Lines(readFile(t, filepath.Join(root, "test/parity", file))) {
+		line = strings.TrimSpace(line)
+		name, reason, ok := strings.Cut(line, ": ")
+		if !ok || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if scripts[reason] == nil {
+			order = append(order, reason)
+		}
+		scripts[reason] = append(scripts[reason], "`"+name+"`")
+	}
+	var b strings.Builder
+	b.WriteString("| what and why | scripts |\n|---|---|\n")
+	for _, reason := range order {
+		fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(reason, "|", `\|`), strings.Join(scripts[reason], " "))
+	}
+	return b.String()
+}
+
+// documents are all files of prose.
+func documents(t *testing.T) []string {
+	list := pages(t)
+	for _, name := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
+		list = append(list, filepath.Join(root, name))
+	}
+	return list
+}
+
+// TestNamesExist looks for links to, and names of, files that are not there.
+func TestNamesExist(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	name := regexp.MustCompile("`((?:internal|cmd|broker|brokertest|test|docs|bench|\\.ci)/[A-Za-z0-9_./-]*)`")
+	for _, file := range documents(t) {
+		text := readFile(t, file)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", filepath.Base(file), m[1], err)
+			}
+		}
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s names %s: %v", filepath.Base(file), m[1], err)
+			}
+		}
+	}
+}
+
+// TestCommandsAreDescribed wants every command of the binary on its page.
+func TestCommandsAreDescribed(t *testing.T) {
+	help := exec.Command("go", "run", "./cmd/warren", "--help")
+	help.Dir = root
+	out, err := help.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := readFile(t, filepath.Join(root, "docs", "cli.md"))
+	found := 0
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`).FindAllStringSubmatch(string(out), -1) {
+		found++
+		if m[1] != "help" && !strings.Contains(page, "`warren "+m[1]) {
+			t.Errorf("docs/cli.md does not mention warren %s", m[1])
+		}
+	}
+	if found < 10 {
+		t.Errorf("found only %d commands in:\n%s", found, out)
+	}
+}
+
+// TestFileMap wants every folder with Go files in ARCHITECTURE.md's file map, by
+// itself or with the folder above.
+func TestFileMap(t *testing.T) {
+	text := readFile(t, filepath.Join(root, "ARCHITECTURE.md"))
+	files, err := filepath.Glob(filepath.Join(root, "*", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*/*/*.go", "*/*/*/*.go"} {
+		more, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, more...)
+	}
+	missing := map[string]bool{}
+	for _, f := range files {
+		dir, err := filepath.Rel(root, filepath.Dir(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.ToSlash(dir)
+		if !strings.Contains(text, "| `"+dir+"/`") && !strings.Contains(text, "| `"+path.Dir(dir)+"/`") {
+			missing[dir] = true
+		}
+	}
+	for dir := range missing {
+		t.Errorf("the file map of ARCHITECTURE.md has no line for `%s/`: say in one line what it holds", dir)
+	}
+	if len(files) < 100 {
+		t.Errorf("found only %d files", len(files))
+	}
+}
