@@ -335,6 +335,15 @@ func (s *Server) heldReaders() (n int) {
 // Nothing is expected of the server but to stand.
 func TestGarbage(t *testing.T) {
 	r := newRig(t, Config{MaxMessageBytes: 50_000}, 0)
+	defer func() { // nothing of all that is held once the queues are gone
+		c := r.open(t, tuning{})
+		for i := range garbageNames {
+			c.call(1, &wire.QueueDelete{Queue: fmt.Sprint("g", i)}, wire.IDQueueDeleteOk)
+		}
+		if bodies, channels := r.engine.Stored(); bodies != 0 || channels != 0 {
+			t.Errorf("%d references to message bodies and %d channels are still held", bodies, channels)
+		}
+	}()
 	underAttack(t, r, func(t *testing.T) {
 		for seed := range uint64(300) {
 			g := garbage{rand.New(rand.NewPCG(seed, 1))}
@@ -363,7 +372,7 @@ func (g garbage) frames(n int) (b []byte) {
 		var f []byte
 		switch g.IntN(8) {
 		case 0:
-			f = publishFrames(channel, g.name(), make([]byte, g.IntN(9000)))
+			f = publishFrames(channel, g.anyName(), make([]byte, g.IntN(9000)))
 		case 1:
 			f = rawFrame(wire.FrameHeader, channel, append([]byte{0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(g.IntN(200))}, g.bytes(20)...))
 		case 2:
@@ -387,11 +396,26 @@ func (g garbage) bytes(max int) []byte {
 	return b
 }
 
-func (g garbage) name() string {
+// garbageNames is how many names queues and exchanges may have. So few let them
+// meet.
+const garbageNames = 4
+
+func (g garbage) name() string { return fmt.Sprint("g", g.IntN(garbageNames)) }
+
+// anyName is a name where nothing is made of that name.
+func (g garbage) anyName() string {
 	if g.IntN(20) == 0 {
 		return string(g.bytes(250))
 	}
-	return fmt.Sprint("g", g.IntN(4))
+	return g.name()
+}
+
+// consumed is what may be consumed: a queue, or direct replies.
+func (g garbage) consumed() string {
+	if g.IntN(4) == 0 {
+		return "amq.rabbitmq.reply-to"
+	}
+	return g.name()
 }
 
 func (g garbage) flag() bool { return g.IntN(3) == 0 }
@@ -414,15 +438,15 @@ func (g garbage) method() wire.Method {
 	case 0:
 		return &wire.QueueDeclare{Queue: g.name(), Durable: g.flag(), Exclusive: g.flag(), AutoDelete: true, NoWait: g.flag(), Arguments: g.table()}
 	case 1:
-		return &wire.QueueBind{Queue: g.name(), Exchange: g.name(), RoutingKey: g.name(), NoWait: g.flag(), Arguments: g.table()}
+		return &wire.QueueBind{Queue: g.anyName(), Exchange: g.anyName(), RoutingKey: g.anyName(), NoWait: g.flag(), Arguments: g.table()}
 	case 2:
 		return &wire.ExchangeDeclare{Exchange: g.name(), Type: kinds[g.IntN(4)], AutoDelete: true, Arguments: g.table()}
 	case 3:
-		return &wire.ExchangeBind{Destination: g.name(), Source: g.name(), RoutingKey: g.name(), Arguments: g.table()}
+		return &wire.ExchangeBind{Destination: g.anyName(), Source: g.anyName(), RoutingKey: g.anyName(), Arguments: g.table()}
 	case 4:
-		return &wire.BasicConsume{Queue: g.name(), ConsumerTag: g.name(), NoAck: g.flag(), Exclusive: g.flag(), Arguments: g.table()}
+		return &wire.BasicConsume{Queue: g.consumed(), ConsumerTag: g.name(), NoAck: g.flag(), Exclusive: g.flag(), Arguments: g.table()}
 	case 5:
-		return &wire.BasicCancel{ConsumerTag: g.name(), NoWait: g.flag()}
+		return &wire.BasicCancel{ConsumerTag: g.anyName(), NoWait: g.flag()}
 	case 6, 7:
 		return &wire.BasicGet{Queue: g.name(), NoAck: g.flag()}
 	case 8, 9:
@@ -436,7 +460,7 @@ func (g garbage) method() wire.Method {
 	case 13:
 		return &wire.BasicQos{PrefetchCount: uint16(g.IntN(4)), Global: g.flag()}
 	case 14:
-		return &wire.QueuePurge{Queue: g.name(), NoWait: g.flag()}
+		return &wire.QueuePurge{Queue: g.anyName(), NoWait: g.flag()}
 	case 15:
 		return &wire.QueueDelete{Queue: g.name(), IfUnused: g.flag(), IfEmpty: g.flag()}
 	case 16:

@@ -61,7 +61,7 @@ func (a *alarm) check() {
 	cleared := used < a.clearAt && a.memory.CompareAndSwap(true, false)
 	if cleared {
 		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)
-		go debug.FreeOSMemory()
+		a.e.background.Go(debug.FreeOSMemory)
 	}
 	if !raised && !cleared {
 		return

@@ -30,11 +30,13 @@ type Conn struct {
 	channels map[uint16]*Channel
 	routes   map[string]*route
 	run      run
-	w        worker // the reader's
-	refillW  worker // the writer's
-	refill   []*Consumer
-	taken    []out      // scratch of Channel.take
-	hungry   []*Channel // channels whose own prefetch limit has room again
+	// routedQueues: at least the number of queues in routes.
+	routedQueues int
+	w            worker // the reader's
+	refillW      worker // the writer's
+	refill       []*Consumer
+	taken        []out      // scratch of Channel.take
+	hungry       []*Channel // channels whose own prefetch limit has room again
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool

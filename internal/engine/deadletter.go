@@ -66,7 +66,7 @@ func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 		Queue: q.def.Name, Reason: d.Reason.String(),
 		TimeSeconds: uint64(w.e.clock.Now().Unix()),
 		DLX:         cfg.DLX, Key: cfg.DLRoutingKey, HasKey: cfg.HasDLRoutingKey,
-		Known: d.Entry.Flags&flagDead != 0,
+		Known: d.Entry.Flags&flagDead != 0, OneKey: d.Entry.Flags&flagOneKey != 0,
 	})
 	if err != nil {
 		w.e.logger.Error("dead letter dropped: its properties cannot be read", "queue", q.def.Name, "error", err)
@@ -78,7 +78,10 @@ func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 	}
 	it := &item{
 		rec: dead.Record, bodyBytes: d.Entry.BodyBytes, ttlMillis: -1,
-		flags: flagDead,
+		flags: flagDead | d.Entry.Flags&flagOneKey,
+	}
+	if cfg.HasDLRoutingKey {
+		it.flags |= flagOneKey
 	}
 	if props, err := wire.ScanProps(dead.Record.Props()); err == nil {
 		it.priority, _ = props.Priority()

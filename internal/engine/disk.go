@@ -82,9 +82,7 @@ func (e *Engine) fetch(q *Queue, ref store.Ref) {
 		return
 	}
 	q.fetching = true
-	e.fetches.Add(1)
-	go func() {
-		defer e.fetches.Done()
+	e.background.Go(func() {
 		err := e.disk.Load(ref)
 		w := newWorker(e)
 		w.begin(e.now())
@@ -99,7 +97,7 @@ func (e *Engine) fetch(q *Queue, ref store.Ref) {
 		}
 		q.mu.Unlock()
 		w.finish()
-	}()
+	})
 }
 
 // setAside takes a message that cannot be read out of the way of those behind

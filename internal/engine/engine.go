@@ -36,8 +36,7 @@ type Engine struct {
 	disk    *store.Disk     // nil without a data directory
 	memory  store.MemoryLog // positions without one
 	holding atomic.Bool     // a test holds the confirms
-	fetches sync.WaitGroup
-	janitor *janitor // nil without a data directory
+	janitor *janitor        // nil without a data directory
 	failed  atomic.Pointer[error]
 	timers  *timers
 	alarm   *alarm
@@ -52,6 +51,7 @@ type Engine struct {
 	waitingMu   sync.Mutex
 	waiting     map[*Channel]struct{} // channels with confirms that await a position
 	sweeping    atomic.Bool
+	background  sync.WaitGroup // goroutines that Close waits for
 }
 
 // VHost is one virtual host: its topology behind a lock. Queue machines have
@@ -125,7 +125,7 @@ func (e *Engine) stop() {
 	if e.janitor != nil {
 		e.janitor.close()
 	}
-	e.fetches.Wait()
+	e.background.Wait()
 }
 
 // HoldConfirms keeps every confirm back until ReleaseConfirms, as a disk that

@@ -14,14 +14,14 @@ func (e *Engine) sweepIfSparse() {
 	if e.sweeping.Swap(true) {
 		return
 	}
-	go func() {
+	e.background.Go(func() {
 		defer e.sweeping.Store(false)
 		if e.arena.SparseBytes()*4 >= e.arena.Used() {
 			e.sweep()
 		}
 		e.alarm.sweepAbove.Store(max(sweepFloorBytes, e.arena.Used()/2*3))
 		e.alarm.check()
-	}()
+	})
 }
 
 // sweep moves the survivors of sparse chunks together, a page of a queue at a

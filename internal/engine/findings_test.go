@@ -385,3 +385,22 @@ func TestSlowReadersMissNothing(t *testing.T) {
 		t.Errorf("%d references to bodies are left", n)
 	}
 }
+
+// The route cache is bounded by the queues that its routes lead to, not only by
+// their number.
+func TestRouteCacheIsBoundedByQueues(t *testing.T) {
+	const queues = 64
+	e := newTestEngine(t, Config{})
+	c, ch := open(t, e)
+	for i := range queues {
+		declare(t, ch, &wire.QueueDeclare{Queue: fmt.Sprint(i), Arguments: arguments("x-max-length", 1)})
+		must(t, ch.BindQueue(&wire.QueueBind{Queue: fmt.Sprint(i), Exchange: "amq.fanout"}))
+	}
+	for i := range 2 * maxRoutedQueues / queues {
+		must(t, send(ch, publishing{exchange: "amq.fanout", key: fmt.Sprint(i), id: 1}))
+		c.Flush()
+		if n := len(c.routes) * queues; n > maxRoutedQueues {
+			t.Fatalf("%d queues in the route cache, want at most %d", n, maxRoutedQueues)
+		}
+	}
+}

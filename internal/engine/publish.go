@@ -55,8 +55,12 @@ type route struct {
 	group   int
 }
 
-// maxRoutes bounds a connection's route cache; beyond it the cache starts anew.
-const maxRoutes = 4096
+// maxRoutes and maxRoutedQueues bound a connection's route cache: its routes, and
+// the queues in all of them. Beyond either the cache starts anew.
+const (
+	maxRoutes       = 4096
+	maxRoutedQueues = 1 << 16
+)
 
 // Publish takes one message. It is applied at the next Flush, which has to come
 // before rec's memory is reused. props must be rec's own, already scanned.
@@ -118,12 +122,14 @@ func (c *Conn) cachedRoute(rec message.Record) *route {
 	if r != nil && r.epoch == c.vh.epoch.Load() {
 		return r
 	}
-	if len(c.routes) >= maxRoutes {
+	if len(c.routes) >= maxRoutes || c.routedQueues >= maxRoutedQueues {
 		c.Flush()
 		clear(c.routes)
+		c.routedQueues = 0
 	}
 	r = c.resolve(&c.w, string(rec.Exchange()), []string{string(rec.Key())}, nil)
 	c.routes[string(key)] = r
+	c.routedQueues += len(r.queues) // of a route that is replaced, counted twice
 	return r
 }
 

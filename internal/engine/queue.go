@@ -28,6 +28,8 @@ const (
 	flagBCC = queue.HostFlag << iota
 	// flagDead: the record's x-death header was written by this broker.
 	flagDead
+	// flagOneKey: a death replaced the routing key, so that CC routes no more.
+	flagOneKey
 )
 
 func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue {

@@ -75,6 +75,9 @@ func (ch *Channel) Recover() {
 // until the next call on the connection.
 func (ch *Channel) take(tag uint64, multiple bool) ([]out, *wire.Error) {
 	c := ch.conn
+	if cap(c.taken) > maxKeptItems {
+		c.taken = nil
+	}
 	o := c.Out
 	o.mu.Lock()
 	list, ok := ch.unacked.Settle(c.taken[:0], tag, multiple)

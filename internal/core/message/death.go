@@ -15,6 +15,9 @@ type Burial struct {
 	// Known says that the x-death header was written by this broker. One that a
 	// client published is not believed (RabbitMQ 4.0 and newer).
 	Known bool
+	// OneKey says that an earlier death replaced the routing key: the CC header
+	// is kept, but routes no more.
+	OneKey bool
 }
 
 // Dead is a message on its way to a dead-letter exchange.
@@ -39,7 +42,10 @@ func (r Record) Bury(dst []byte, b Burial) (Dead, error) {
 		return Dead{}, err
 	}
 	exchange, key := string(r.Exchange()), string(r.Key())
-	cc := stringsOf(p.Headers, "CC")
+	var cc []string
+	if !b.OneKey {
+		cc = stringsOf(p.Headers, "CC")
+	}
 	keys := append([]string{key}, cc...)
 	keys = append(keys, stringsOf(p.Headers, "BCC")...)
 	p.Headers = p.Headers.Delete("BCC")

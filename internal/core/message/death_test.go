@@ -36,6 +36,7 @@ type life struct {
 	t     *testing.T
 	r     Record
 	known bool
+	one   bool // a death has replaced the routing key
 	now   uint64
 	keys  []string
 	dead  Dead
@@ -47,13 +48,14 @@ func born(t *testing.T, exchange, key string, p wire.Properties) *life {
 
 func (l *life) die(b Burial) {
 	l.t.Helper()
-	b.TimeSeconds, b.Known = l.now, b.Known || l.known
+	b.TimeSeconds, b.Known, b.OneKey = l.now, b.Known || l.known, l.one
 	dead, err := l.r.Bury(nil, b)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.r, l.keys, l.dead, l.known = dead.Record, dead.Keys, dead, true
 	l.now++
+	l.one = l.one || b.HasKey
 }
 
 // expect compares route, keys to route with, and headers; headers are NAME=value
@@ -201,6 +203,12 @@ func TestCarbonCopies(t *testing.T) {
 	l = born(t, "ex", "key", copies())
 	l.die(Burial{Queue: "q", Reason: "rejected", DLX: "", Key: "other", HasKey: true})
 	l.expect("", "other", "other", "CC=[c1 c2]", death, first("ex", "q", "rejected"), last("ex", "q", "rejected"))
+
+	// From then on CC routes no more, and is not among the routing keys.
+	l.die(Burial{Queue: "q2", Reason: "rejected", DLX: "dlx"})
+	l.expect("dlx", "other", "other", "CC=[c1 c2]",
+		"x-death=[{count=int64:1 exchange= queue=q2 reason=rejected routing-keys=[other] time=wire.Timestamp:1001}", death[len("x-death=["):],
+		first("ex", "q", "rejected"), last("", "q2", "rejected"))
 
 	// A replacement that is empty replaces too.
 	l = born(t, "ex", "key", copies())

@@ -81,7 +81,7 @@ func BenchmarkAckBehindStraggler(b *testing.B) {
 
 // A steady flow allocates nothing, with or without a backlog.
 func TestSteadyFlowAllocatesNothing(t *testing.T) {
-	for _, c := range []struct{ run, backlog int }{{1, 0}, {64, 0}, {200, 0}, {64, 10_000}} {
+	for _, c := range []struct{ run, backlog int }{{1, 0}, {64, 0}, {200, 0}, {256, 0}, {64, 10_000}} {
 		r := newRoll(c.backlog)
 		for range 500 { // pages and slices grow to what they need
 			r.turn(c.run)
@@ -91,6 +91,24 @@ func TestSteadyFlowAllocatesNothing(t *testing.T) {
 		}
 		if len(r.run) != c.run {
 			t.Fatalf("%d delivered, want %d", len(r.run), c.run)
+		}
+	}
+}
+
+// A queue that empties keeps one page, wherever in a page it does.
+func TestEmptyQueueKeepsOnePage(t *testing.T) {
+	r := newRoll(0)
+	for n := range 600 {
+		r.turn(n)
+		if l := &r.m.levels[0]; len(l.pages)-l.first > 1 {
+			t.Fatalf("%d pages in the deque after %d messages", len(l.pages)-l.first, l.tail)
+		}
+	}
+	r = newRoll(0)
+	for range 100 {
+		r.turn(pageLen)
+		if l := &r.m.levels[0]; len(l.pages) != l.first {
+			t.Fatalf("a full page is kept after %d messages", l.tail)
 		}
 	}
 }

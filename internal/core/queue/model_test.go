@@ -28,7 +28,7 @@ func TestMachineIsTheNaiveQueue(t *testing.T) {
 // TestMachineOverManyPages is the same with long queues: pages fill, empty in
 // the middle, are given back and used again.
 func TestMachineOverManyPages(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 1))
@@ -42,7 +42,7 @@ func TestMachineOverManyPages(t *testing.T) {
 			p := newPair(t, choose, cfg)
 			p.burst = 400
 			p.persistentOnly = true
-			for range 250 {
+			for range 150 {
 				p.step()
 				p.check()
 				if len(p.n.list) > 1500 {
@@ -56,7 +56,7 @@ func TestMachineOverManyPages(t *testing.T) {
 
 func drawConfig(choose func(string, int, int) int) Config {
 	cfg := NoLimits()
-	some := func(label string) bool { return choose(label, 0, 3) == 0 }
+	some := func(label string) bool { return choose(label, 0, 2) == 0 }
 	cfg.Durable = choose("durable", 0, 2) > 0
 	cfg.AutoDelete = some("auto-delete")
 	cfg.HasDLX = choose("dlx", 0, 1) == 0
