@@ -12,8 +12,8 @@ import (
 )
 
 // serve starts a broker on a loopback port for the length of a test.
-func serve(t testing.TB) (dial func() *Client) {
-	b, err := broker.Open(broker.Config{})
+func serve(t testing.TB, dir string) (dial func() *Client) {
+	b, err := broker.Open(broker.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestNoAllocationPerMessage(t *testing.T) {
 		"persistent, acknowledged, confirmed": {true, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFlow(t, serve(t), 100, 200, c.persistent, c.ack, c.confirm)
+			f := newFlow(t, serve(t, ""), 100, 200, c.persistent, c.ack, c.confirm)
 			must(t, f.run(100)) // warm up: buffers, pages and chunks reach their size
 			defer debug.SetGCPercent(debug.SetGCPercent(-1))
 			var before, after runtime.MemStats
@@ -121,7 +121,11 @@ func TestNoAllocationPerMessage(t *testing.T) {
 }
 
 func benchmark(b *testing.B, bodyBytes, burst int, persistent, ack, confirm bool) {
-	f := newFlow(b, serve(b), bodyBytes, burst, persistent, ack, confirm)
+	dir := ""
+	if persistent {
+		dir = b.TempDir()
+	}
+	f := newFlow(b, serve(b, dir), bodyBytes, burst, persistent, ack, confirm)
 	must(b, f.run(20))
 	b.SetBytes(int64(bodyBytes))
 	b.ResetTimer()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/warrenmq/warren/internal/amqpserver"
 	"github.com/warrenmq/warren/internal/engine"
@@ -17,6 +18,7 @@ var ErrClosed = errors.New("broker: closed")
 type Broker struct {
 	engine *engine.Engine
 	server *amqpserver.Server
+	once   sync.Once
 	done   chan struct{}
 }
 
@@ -34,7 +36,14 @@ func Open(c Config) (*Broker, error) {
 	if c.Clock != nil {
 		ec.Clock = c.Clock
 	}
-	b := &Broker{engine: engine.New(ec), done: make(chan struct{})}
+	b := &Broker{done: make(chan struct{})}
+	ec.Disk = c.disk(func(error) {
+		// Nothing more can be confirmed: clients learn it by losing the broker.
+		go b.server.CutAll()
+	})
+	if b.engine, err = engine.New(ec); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	b.server = amqpserver.New(amqpserver.Config{
 		Engine: b.engine, Users: users, Logger: c.Logger, Version: c.Version,
 		FrameMax: c.FrameMax, ChannelMax: c.ChannelMax, HeartbeatSeconds: c.heartbeatSeconds(),
@@ -82,19 +91,23 @@ func (b *Broker) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 // (connection.close 320) and waits for them until ctx ends; those that are left
 // are cut, and the error is ctx's. A second call returns nil at once.
 func (b *Broker) Shutdown(ctx context.Context) error {
-	select {
-	case <-b.done:
-		return nil
-	default:
-	}
-	close(b.done)
-	err := b.server.Shutdown(ctx)
-	b.engine.Close()
-	if err != nil {
-		return fmt.Errorf("broker: not every client said goodbye: %w", err)
-	}
-	return nil
+	var err error
+	b.once.Do(func() {
+		close(b.done)
+		if serr := b.server.Shutdown(ctx); serr != nil {
+			err = fmt.Errorf("broker: not every client said goodbye: %w", serr)
+		}
+		if cerr := b.engine.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("broker: closing the data directory: %w", cerr))
+		}
+	})
+	return err
 }
+
+// Err is why the broker has stopped confirming, nil if it has not: a write or a
+// sync of the data directory has failed. It does not recover from that; Shutdown
+// and Open read back what is on the disk.
+func (b *Broker) Err() error { return b.engine.Err() }
 
 // ConnectionCount is the number of client connections.
 func (b *Broker) ConnectionCount() int { return b.server.ConnCount() }
@@ -104,6 +117,20 @@ func (b *Broker) Faults() Faults { return Faults{b} }
 
 // Faults are failures that a test can cause.
 type Faults struct{ b *Broker }
+
+// Crash ends the broker as a kill of its process would: connections are cut,
+// nothing more is written. What had been written is read back by the next Open
+// of the same Dir.
+func (f Faults) Crash() {
+	f.b.once.Do(func() {
+		close(f.b.done)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		f.b.engine.Freeze()
+		f.b.server.Shutdown(ctx) // the error says that clients were cut
+		f.b.engine.Abandon()
+	})
+}
 
 // CutConnections drops every connection without a word, as a network failure
 // would.

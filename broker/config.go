@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/warrenmq/warren/internal/auth"
+	"github.com/warrenmq/warren/internal/engine"
+	"github.com/warrenmq/warren/internal/vfs"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -21,6 +23,19 @@ type Config struct {
 	// LoopbackUsers may log in from loopback addresses only. Nil means guest;
 	// an empty slice that is not nil means nobody.
 	LoopbackUsers []string
+
+	// Dir is the data directory: durable exchanges, queues and bindings, and
+	// persistent messages in durable queues survive there, and a publisher
+	// confirm of such a message means that it is on the disk (fsync). It is made
+	// if it is missing, and one broker at a time may use it. Empty keeps
+	// everything in memory.
+	Dir string
+	// BodyMemoryBytes bounds the bodies of persistent messages that are kept in
+	// memory besides being on the disk. 0 means 16 MiB.
+	BodyMemoryBytes int64
+	// MinFreeDiskBytes is the free space in Dir below which publishers are
+	// blocked (connection.blocked). 0 means 50 MB; a negative value means none.
+	MinFreeDiskBytes int64
 
 	// FrameMax is the largest frame in bytes, 4096 to 16 MiB. 0 means 131072.
 	FrameMax uint32
@@ -48,6 +63,10 @@ type Config struct {
 	Version string
 	// Clock replaces the time of the machine in tests. Nil means the machine's.
 	Clock Clock
+
+	// fileSystem replaces the machine's in brokertest.
+	fileSystem vfs.FS
+	logBytes   int64 // size of a log file, 0 for the default
 }
 
 // User is somebody who may log in.
@@ -78,6 +97,7 @@ const (
 	maxMessageMax      = 512 << 20
 	defaultMemoryLimit = 1 << 30
 	defaultHandshake   = 10 * time.Second
+	defaultMinFreeDisk = 50_000_000
 )
 
 // withDefaults fills in what is not set, and says what cannot be.
@@ -97,6 +117,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxMessageBytes, defaultMessageMax)
 	setDefault(&c.MemoryLimitBytes, defaultMemoryLimit)
 	setDefault(&c.HandshakeTimeout, defaultHandshake)
+	setDefault(&c.MinFreeDiskBytes, defaultMinFreeDisk)
 	if c.Version == "" {
 		c.Version = moduleVersion()
 	}
@@ -118,6 +139,21 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// disk is where the engine keeps what has to survive, nil without a Dir.
+func (c *Config) disk(onFailure func(error)) *engine.DiskConfig {
+	if c.Dir == "" {
+		return nil
+	}
+	d := &engine.DiskConfig{
+		FS: c.fileSystem, Dir: c.Dir, FileBytes: c.logBytes, ResidentBytes: c.BodyMemoryBytes,
+		MinFreeBytes: uint64(max(c.MinFreeDiskBytes, 0)), OnFailure: onFailure,
+	}
+	if d.FS == nil {
+		d.FS = vfs.OS{}
+	}
+	return d
 }
 
 func setDefault[T comparable](field *T, value T) {

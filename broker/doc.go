@@ -9,7 +9,10 @@
 //	defer b.Shutdown(context.Background())
 //	conn, err := amqp.DialConfig("amqp://guest:guest@embedded/", amqp.Config{Dial: b.Dial})
 //
-// For now a broker keeps everything in memory: nothing survives Shutdown.
+// With Config.Dir the broker keeps durable exchanges, queues and bindings and
+// persistent messages in that directory, and a publisher confirm means that the
+// message is on the disk. Without it everything is in memory, and nothing
+// survives Shutdown.
 //
 // Two brokers in one process share nothing. All methods are safe for concurrent
 // use.

@@ -43,7 +43,11 @@ func newRig(t testing.TB, c Config, memoryLimitBytes int64) *rig {
 // newQuietRig is newRig with another beat for connections without heartbeats.
 func newQuietRig(t testing.TB, c Config, memoryLimitBytes int64, quiet time.Duration) *rig {
 	t.Helper()
-	c.Engine = engine.New(engine.Config{VHosts: []string{"/"}, MemoryLimitBytes: memoryLimitBytes})
+	e, err := engine.New(engine.Config{VHosts: []string{"/"}, MemoryLimitBytes: memoryLimitBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Engine = e
 	c.Users = auth.Guest()
 	if c.FrameMax == 0 {
 		c.FrameMax = 131072

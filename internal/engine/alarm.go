@@ -18,6 +18,8 @@ type alarm struct {
 	limit   int64
 	clearAt int64
 	up      atomic.Bool
+	disk    atomic.Bool // free space is low; see setDisk
+	memory  atomic.Bool // bodies use more than the limit
 	// sweepAbove is the memory in bodies at which to look for chunks that hold
 	// little; it follows what the last look left.
 	sweepAbove atomic.Int64
@@ -48,23 +50,58 @@ func (a *alarm) check() {
 	if a.limit <= 0 {
 		return
 	}
-	if !a.up.Load() {
-		if used <= a.limit || !a.up.CompareAndSwap(false, true) {
-			return
-		}
+	raised := used > a.limit && a.memory.CompareAndSwap(false, true)
+	if raised {
 		a.e.logger.Warn("memory alarm: publishers are blocked", "used_bytes", used, "limit_bytes", a.limit)
 		a.e.sweepIfSparse()
 		// Who released the memory meanwhile did not see the alarm, and with all
 		// publishers held it may have been the last run for long.
 		used = a.e.arena.Used()
 	}
-	if used < a.clearAt && a.up.CompareAndSwap(true, false) {
+	cleared := used < a.clearAt && a.memory.CompareAndSwap(true, false)
+	if cleared {
 		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)
-		a.mu.Lock()
-		a.down.Broadcast()
-		a.mu.Unlock()
 		a.e.background.Go(debug.FreeOSMemory)
 	}
+	if !raised && !cleared {
+		return
+	}
+	a.changed()
+}
+
+// setDisk raises or clears the disk alarm.
+func (a *alarm) setDisk(low bool) {
+	if a.disk.Swap(low) == low {
+		return
+	}
+	if low {
+		a.e.logger.Warn("disk alarm: free space is low, publishers are blocked")
+	} else {
+		a.e.logger.Info("disk alarm cleared")
+	}
+	a.changed()
+}
+
+// changed makes up follow the reasons, and wakes the readers once none is left.
+func (a *alarm) changed() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	up := a.memory.Load() || a.disk.Load()
+	a.up.Store(up)
+	if !up {
+		a.down.Broadcast()
+	}
+}
+
+// reason is what connection.blocked says, in RabbitMQ's words.
+func (a *alarm) reason() string {
+	switch {
+	case a.memory.Load() && a.disk.Load():
+		return "low on memory & disk"
+	case a.disk.Load():
+		return "low on disk"
+	}
+	return "low on memory"
 }
 
 // await holds a connection's reader until the alarm is down or the connection's
@@ -74,7 +111,7 @@ func (a *alarm) await(c *Conn) {
 		return
 	}
 	if c.info.BlockedNotify {
-		c.Out.Send(0, &wire.ConnectionBlocked{Reason: "low on memory"})
+		c.Out.Send(0, &wire.ConnectionBlocked{Reason: a.reason()})
 	}
 	a.mu.Lock()
 	for a.up.Load() && !a.closed && !c.woken.Load() {

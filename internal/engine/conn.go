@@ -3,6 +3,7 @@ package engine
 import (
 	"sync/atomic"
 
+	"github.com/warrenmq/warren/internal/core/session"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -39,6 +40,7 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
+	lastPos          session.Position // what the last flushed publishes wait for
 	readerHeld       atomic.Bool
 	woken            atomic.Bool // the connection is ending: no alarm holds its reader
 }

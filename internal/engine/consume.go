@@ -225,18 +225,30 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 	}
 	w := &ch.conn.w
 	w.begin(ch.conn.e.now())
-	q.mu.Lock()
 	defer w.finish()
-	defer q.mu.Unlock()
-	if q.dead {
-		return false, q.vh.top.NoQueue(q.def.Name)
+	for {
+		q.mu.Lock()
+		if q.dead {
+			q.mu.Unlock()
+			return false, q.vh.top.NoQueue(q.def.Name)
+		}
+		d, ok := q.m.Get(w.now, noAck, &w.out)
+		fetch := store.Ref(w.out.Fetch)
+		w.out.Fetch = 0 // loaded here and now, not by carry
+		if ok {
+			ch.sendGetOk(w, q, d, noAck)
+		}
+		w.carry(q)
+		q.mu.Unlock()
+		if fetch == 0 {
+			return ok, nil
+		}
+		if err := ch.conn.e.disk.Load(fetch); err != nil {
+			q.mu.Lock()
+			ch.conn.e.setAside(q, fetch, err)
+			q.mu.Unlock()
+		}
 	}
-	d, ok := q.m.Get(w.now, noAck, &w.out)
-	if ok {
-		ch.sendGetOk(w, q, d, noAck)
-	}
-	w.carry(q)
-	return ok, nil
 }
 
 // maxGetSources bounds the queues that a channel remembers having polled.
@@ -263,8 +275,8 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 		tag = ch.unacked.Add(out{src, d.Seq, ch.unacked.LastTag() + 1})
 	}
 	before := len(o.buf)
-	if !o.closed {
-		o.buf = w.visible(d.Entry).AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))
+	if rec := w.visible(d.Entry); !o.closed && rec != nil {
+		o.buf = rec.AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))
 	}
 	o.held.Add(int64(len(o.buf) - before))
 	o.wake()

@@ -29,13 +29,8 @@ func (w *worker) moveDead(d *deadItem) {
 	sortQueues(w.locked)
 	w.locked = dedupe(w.locked)
 	lockAll(w.locked)
-	for _, t := range targets {
-		if t.dead {
-			w.rel.Drop(it.ref)
-			continue
-		}
-		w.offer(t, it)
-		w.carry(t)
+	if len(targets) > 0 {
+		w.enqueueLocked(targets, it)
 	}
 	if d.refused {
 		w.rel.Drop(store.Ref(d.Entry.Ref))
@@ -63,16 +58,10 @@ func dedupe(qs []*Queue) []*Queue {
 func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 	q := d.q
 	cfg := &q.def.Config
-	// The source may be deleted while the dead letter is on its way, and with it
-	// the reference that keeps the record.
-	q.mu.Lock()
-	if q.dead && !d.refused {
-		q.mu.Unlock()
+	rec, ok := w.copyRecord(q, d)
+	if !ok {
 		return nil, nil
 	}
-	rec := append(message.Record(nil), w.e.arena.Record(store.Ref(d.Entry.Ref))...)
-	q.mu.Unlock()
-
 	dead, err := rec.Bury(nil, message.Burial{
 		Queue: q.def.Name, Reason: d.Reason.String(),
 		TimeSeconds: uint64(w.e.clock.Now().Unix()),
@@ -100,9 +89,31 @@ func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 			it.flags |= queue.Persistent
 		}
 	}
-	span := w.e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, len(targets))
-	it.ref = span.Put(it.rec)
 	return targets, it
+}
+
+// copyRecord copies a dead letter's record out of the store. The source may be
+// deleted while the dead letter is on its way, and with it the reference that
+// keeps the record.
+func (w *worker) copyRecord(q *Queue, d *deadItem) (message.Record, bool) {
+	for {
+		q.mu.Lock()
+		if q.dead && !d.refused {
+			q.mu.Unlock()
+			return nil, false
+		}
+		rec, ok := w.e.record(store.Ref(d.Entry.Ref))
+		if ok {
+			rec = append(message.Record(nil), rec...)
+			q.mu.Unlock()
+			return rec, true
+		}
+		q.mu.Unlock()
+		if err := w.e.disk.Load(store.Ref(d.Entry.Ref)); err != nil {
+			w.e.logger.Error("dead letter dropped: it cannot be read", "queue", q.def.Name, "error", err)
+			return nil, false
+		}
+	}
 }
 
 // routeDead finds the queues a dead letter goes to.

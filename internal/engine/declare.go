@@ -3,8 +3,10 @@ package engine
 import (
 	"strings"
 
+	"github.com/warrenmq/warren/internal/core/exchange"
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -64,10 +66,18 @@ func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
 	now := c.e.now()
 	if created {
 		def.Runtime = c.e.newQueue(vh, def, now)
+		if def.Durable {
+			c.e.define(queueDefinition(vh, def))
+		}
 		vh.changed()
 	}
 	q := def.Runtime.(*Queue)
 	vh.mu.Unlock()
+	if def.Durable && !m.Passive {
+		if err := c.e.settled(); err != nil {
+			return Declared{}, err
+		}
+	}
 	ch.lastQueue = def.Name
 	if !created {
 		q.mu.Lock()
@@ -108,6 +118,9 @@ func (ch *Channel) DeleteQueue(m *wire.QueueDelete, onOk func(ready uint32)) *wi
 	}
 	q.mu.Unlock()
 	vh.mu.Unlock()
+	if err == nil && def.Durable {
+		err = c.e.settled()
+	}
 	if err == nil {
 		onOk(uint32(ready))
 	}
@@ -143,50 +156,95 @@ func (ch *Channel) Purge(name string) (uint32, *wire.Error) {
 	w.carry(q)
 	q.mu.Unlock()
 	w.finish()
+	if q.def.Durable {
+		if err := ch.conn.e.settled(); err != nil {
+			return 0, err
+		}
+	}
 	return uint32(n), nil
 }
 
-// topologyChange runs f under the topology's lock.
-func (ch *Channel) topologyChange(f func(t *topology.VHost) *wire.Error) *wire.Error {
+// topologyChange runs f under the topology's lock. What f returns as changed
+// durably is waited for, so that the client's answer means that it is on the
+// disk; so is a change that had been made before and is only confirmed again.
+func (ch *Channel) topologyChange(f func(vh *VHost) (durable bool, err *wire.Error)) *wire.Error {
 	vh := ch.conn.vh
 	vh.mu.Lock()
-	defer vh.mu.Unlock()
-	defer vh.changed()
-	return f(vh.top)
+	durable, err := f(vh)
+	vh.changed()
+	vh.mu.Unlock()
+	if err == nil && durable {
+		err = ch.conn.e.settled()
+	}
+	return err
 }
 
 // DeclareExchange is exchange.declare.
 func (ch *Channel) DeclareExchange(m *wire.ExchangeDeclare) *wire.Error {
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, _, err := t.DeclareExchange(topology.DeclareExchange{
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		x, created, err := vh.top.DeclareExchange(topology.DeclareExchange{
 			Name: m.Exchange, Type: m.Type, Passive: m.Passive, Durable: m.Durable,
 			AutoDelete: m.AutoDelete, Internal: m.Internal, Args: m.Arguments,
 		})
-		return err
+		if err != nil {
+			return false, err
+		}
+		if created && x.Durable {
+			ch.conn.e.define(exchangeDefinition(vh, x))
+		}
+		return x.Durable && !m.Passive, nil
 	})
 }
 
 // DeleteExchange is exchange.delete.
 func (ch *Channel) DeleteExchange(m *wire.ExchangeDelete) *wire.Error {
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, err := t.DeleteExchange(m.Exchange, m.IfUnused)
-		return err
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		gone, err := vh.top.DeleteExchange(m.Exchange, m.IfUnused)
+		ch.conn.e.defineExchangesGone(vh, gone)
+		return len(gone) > 0, err
 	})
+}
+
+// bound logs a binding that was made.
+func (ch *Channel) bound(vh *VHost, b topology.Binding, added bool) bool {
+	durable := durableBinding(vh.top, b)
+	if durable && added {
+		ch.conn.e.define(bindingDefinition(store.Bound, vh, b))
+	}
+	return durable
+}
+
+// unbound logs a binding that was taken away, with the exchanges that deleted
+// themselves because of it.
+func (ch *Channel) unbound(vh *VHost, b topology.Binding, wasDurable, removed bool, gone []*topology.Exchange) bool {
+	if wasDurable && removed {
+		ch.conn.e.define(bindingDefinition(store.Unbound, vh, b))
+	}
+	ch.conn.e.defineExchangesGone(vh, gone)
+	return wasDurable && removed
 }
 
 // BindExchange is exchange.bind.
 func (ch *Channel) BindExchange(m *wire.ExchangeBind) *wire.Error {
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, err := t.BindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
-		return err
+	b := topology.Binding{Source: topology.CleanName(m.Source), Kind: exchange.Exchange,
+		Dest: topology.CleanName(m.Destination), Key: m.RoutingKey, Args: m.Arguments}
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		added, err := vh.top.BindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
+		if err != nil {
+			return false, err
+		}
+		return ch.bound(vh, b, added), nil
 	})
 }
 
 // UnbindExchange is exchange.unbind.
 func (ch *Channel) UnbindExchange(m *wire.ExchangeUnbind) *wire.Error {
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, _, err := t.UnbindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
-		return err
+	b := topology.Binding{Source: topology.CleanName(m.Source), Kind: exchange.Exchange,
+		Dest: topology.CleanName(m.Destination), Key: m.RoutingKey, Args: m.Arguments}
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		durable := durableBinding(vh.top, b)
+		removed, gone, err := vh.top.UnbindExchange(m.Destination, m.Source, m.RoutingKey, m.Arguments)
+		return ch.unbound(vh, b, durable, removed, gone), err
 	})
 }
 
@@ -210,9 +268,14 @@ func (ch *Channel) BindQueue(m *wire.QueueBind) *wire.Error {
 	if err != nil {
 		return err
 	}
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, err := t.BindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
-		return err
+	b := topology.Binding{Source: topology.CleanName(m.Exchange), Kind: exchange.Queue,
+		Dest: topology.CleanName(name), Key: key, Args: m.Arguments}
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		added, err := vh.top.BindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
+		if err != nil {
+			return false, err
+		}
+		return ch.bound(vh, b, added), nil
 	})
 }
 
@@ -222,8 +285,11 @@ func (ch *Channel) UnbindQueue(m *wire.QueueUnbind) *wire.Error {
 	if err != nil {
 		return err
 	}
-	return ch.topologyChange(func(t *topology.VHost) *wire.Error {
-		_, _, err := t.UnbindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
-		return err
+	b := topology.Binding{Source: topology.CleanName(m.Exchange), Kind: exchange.Queue,
+		Dest: topology.CleanName(name), Key: key, Args: m.Arguments}
+	return ch.topologyChange(func(vh *VHost) (bool, *wire.Error) {
+		durable := durableBinding(vh.top, b)
+		removed, gone, err := vh.top.UnbindQueue(name, m.Exchange, key, m.Arguments, ch.conn.ID)
+		return ch.unbound(vh, b, durable, removed, gone), err
 	})
 }

@@ -21,8 +21,11 @@ type Config struct {
 	VHosts []string
 	// MemoryLimitBytes is where the memory alarm rises; 0 means none.
 	MemoryLimitBytes int64
-	Clock            Clock        // nil: SystemClock
-	Logger           *slog.Logger // nil: discarded
+	// Disk is where persistent messages and durable definitions are kept; nil
+	// keeps everything in memory.
+	Disk   *DiskConfig
+	Clock  Clock        // nil: SystemClock
+	Logger *slog.Logger // nil: discarded
 }
 
 // Engine is a broker without its sockets. Two engines share nothing.
@@ -30,7 +33,11 @@ type Engine struct {
 	clock   Clock
 	logger  *slog.Logger
 	arena   *store.Arena
-	log     *store.MemoryLog
+	disk    *store.Disk     // nil without a data directory
+	memory  store.MemoryLog // positions without one
+	holding atomic.Bool     // a test holds the confirms
+	janitor *janitor        // nil without a data directory
+	failed  atomic.Pointer[error]
 	timers  *timers
 	alarm   *alarm
 	replies replies
@@ -56,11 +63,12 @@ type VHost struct {
 	epoch atomic.Uint64 // top.Epoch, readable without the lock
 }
 
-// New starts an engine. Close ends it.
-func New(c Config) *Engine {
+// New starts an engine. With a data directory it recovers what is there. Close
+// ends it.
+func New(c Config) (*Engine, error) {
 	e := &Engine{
 		clock: c.Clock, logger: c.Logger,
-		arena: store.NewArena(), log: store.NewMemoryLog(),
+		arena:   store.NewArena(),
 		vhosts:  make(map[string]*VHost),
 		conns:   make(map[*Conn]struct{}),
 		waiting: make(map[*Channel]struct{}),
@@ -74,28 +82,81 @@ func New(c Config) *Engine {
 	e.timers = newTimers(e)
 	e.alarm = newAlarm(e, c.MemoryLimitBytes)
 	e.replies.byToken = make(map[string]*Channel)
-	e.log.OnDurable(e.releaseConfirms)
 	for _, name := range c.VHosts {
 		e.vhosts[name] = &VHost{name: name, top: topology.NewVHost(name)}
 		e.vhosts[name].epoch.Store(e.vhosts[name].top.Epoch())
 	}
-	return e
+	if c.Disk != nil {
+		if err := e.openDisk(c); err != nil {
+			e.timers.close()
+			return nil, err
+		}
+	}
+	return e, nil
 }
 
-// Close stops the timers and waits for what runs in the background. Connections
-// are closed by their owners before.
-func (e *Engine) Close() {
+// Close stops the timers and, with a data directory, writes what is left and
+// marks it as shut down in order. Connections are closed by their owners before.
+func (e *Engine) Close() error {
+	e.stop()
+	if e.disk == nil {
+		return nil
+	}
+	return e.disk.Close()
+}
+
+// Freeze stops all writing at once, as a crash would: what happens after it is
+// lost. Abandon ends the engine then.
+func (e *Engine) Freeze() {
+	if e.disk != nil {
+		e.disk.Abandon()
+	}
+}
+
+// Abandon ends the engine without writing anything more.
+func (e *Engine) Abandon() {
+	e.Freeze()
+	e.stop()
+}
+
+func (e *Engine) stop() {
 	e.timers.close()
 	e.alarm.close()
+	if e.janitor != nil {
+		e.janitor.close()
+	}
 	e.background.Wait()
 }
 
 // HoldConfirms keeps every confirm back until ReleaseConfirms, as a disk that
 // does not answer would.
-func (e *Engine) HoldConfirms() { e.log.Hold() }
+func (e *Engine) HoldConfirms() { e.holding.Store(true) }
 
 // ReleaseConfirms ends HoldConfirms.
-func (e *Engine) ReleaseConfirms() { e.log.Release() }
+func (e *Engine) ReleaseConfirms() {
+	e.holding.Store(false)
+	e.releaseConfirms()
+}
+
+// durable is the position up to which confirms may leave.
+func (e *Engine) durable() session.Position {
+	switch {
+	case e.holding.Load():
+		return 0
+	case e.disk != nil:
+		return session.Position(e.disk.Durable())
+	}
+	return e.memory.End()
+}
+
+// mark is a position that nothing durable has reached while confirms are held,
+// and that is reached after.
+func (e *Engine) mark() session.Position {
+	if e.disk != nil {
+		return session.Position(e.disk.End())
+	}
+	return e.memory.Append()
+}
 
 func (e *Engine) now() queue.Time { return queue.Time(e.clock.Now().UnixNano()) }
 
@@ -113,8 +174,11 @@ func (e *Engine) HasVHost(name string) bool { return e.vhost(name) != nil }
 // held for writing.
 func (vh *VHost) changed() { vh.epoch.Store(vh.top.Epoch()) }
 
-// releaseConfirms sends what may be confirmed now that durable is on disk.
-func (e *Engine) releaseConfirms(durable session.Position) {
+// releaseConfirms sends what may be confirmed by now.
+func (e *Engine) releaseConfirms() { e.releaseUpTo(e.durable()) }
+
+// releaseUpTo sends what waits for positions up to durable.
+func (e *Engine) releaseUpTo(durable session.Position) {
 	e.waitingMu.Lock()
 	chs := make([]*Channel, 0, len(e.waiting))
 	for ch := range e.waiting {
@@ -127,7 +191,7 @@ func (e *Engine) releaseConfirms(durable session.Position) {
 		// looked at second, as in Channel.closeRun.
 		for at := durable; ch.releaseConfirms(at); {
 			e.awaitDurable(ch)
-			now := e.log.Durable()
+			now := e.durable()
 			if now <= at {
 				break
 			}
@@ -165,9 +229,11 @@ func (e *Engine) deleteUnused(w *worker, q *Queue, idle bool) {
 // Called with vh.mu and q.mu held. It returns the number of ready messages and
 // the consumers that were on it.
 func (e *Engine) buryQueue(w *worker, vh *VHost, q *Queue) (ready int, gone []*queue.Consumer) {
-	vh.top.DeleteQueue(q.def.Name)
+	_, exchanges := vh.top.DeleteQueue(q.def.Name)
 	vh.changed()
 	q.dead = true
+	e.defineQueueGone(q.def)
+	e.defineExchangesGone(vh, exchanges)
 	e.timers.disarm(q)
 	gone = append(gone, q.m.Consumers()...)
 	ready = q.m.Close(&w.out)

@@ -28,7 +28,7 @@ func (e *Engine) sweepIfSparse() {
 // time, so that one message that nobody takes does not pin a chunk.
 func (e *Engine) sweep() {
 	move := func(x queue.Entry) uint64 {
-		if r := store.Ref(x.Ref); e.arena.Sparse(r) {
+		if r := store.Ref(x.Ref); !r.OnDisk() && e.arena.Sparse(r) {
 			return uint64(e.arena.Evacuate(r, 1))
 		}
 		return x.Ref

@@ -74,10 +74,10 @@ func TestConfirmsOfLaterPositionsAreNotForgotten(t *testing.T) {
 	e.HoldConfirms()
 	must(t, send(ch, publishing{key: "q", id: 1, persistent: true}))
 	c.Flush()
-	first := e.log.Append(nil) // as far as the log has come
+	first := e.memory.End() // as far as the log has come
 	must(t, send(ch, publishing{key: "q", id: 2, persistent: true}))
 	c.Flush()
-	e.releaseConfirms(first) // a sync that covers the first publish only
+	e.releaseUpTo(first) // a sync that covers the first publish only
 	if n := countOf[*wire.BasicAck](drain(t, c)); n != 1 {
 		t.Fatalf("%d confirms after the first sync, want 1", n)
 	}
@@ -293,7 +293,7 @@ func TestDeliveryTakenBackGoesToAnotherConsumer(t *testing.T) {
 		it := newItem(aliveCh, publishing{id: id + 1}.record(), &wire.PropsView{}, false)
 		span := e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, 1)
 		it.ref = span.Put(it.rec)
-		w.offer(q, &it)
+		w.offer(q, &it, 0)
 	}
 	dying.Out.Close()
 	w.carry(q)

@@ -208,8 +208,15 @@ func must(t testing.TB, err *wire.Error) {
 
 func newTestEngine(t testing.TB, c Config) *Engine {
 	c.VHosts = []string{"/"}
-	e := New(c)
-	t.Cleanup(e.Close)
+	e, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return e
 }
 

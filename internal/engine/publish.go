@@ -6,6 +6,7 @@ import (
 
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/session"
 	"github.com/warrenmq/warren/internal/core/topology"
 	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
@@ -32,6 +33,7 @@ type group struct {
 type item struct {
 	rec       message.Record
 	ref       store.Ref
+	logged    []byte // its publish record's payload, until the group is done
 	ch        *Channel
 	seq       uint64 // publish number to confirm, 0 for none
 	ttlMillis int64
@@ -283,6 +285,11 @@ func (c *Conn) Flush() {
 	if len(run.groups) == 0 && len(run.settling) == 0 && len(run.channels) == 0 {
 		return
 	}
+	if c.e.disk != nil {
+		// Before any lock is taken. An error means that the log has stopped: the
+		// engine is closing the connections then.
+		_ = c.e.disk.WaitRoom()
+	}
 	c.flushPublishes()
 	if len(run.settling) > 0 {
 		w := &c.w
@@ -319,8 +326,9 @@ func (c *Conn) flushPublishes() {
 	}
 	run.number++
 	pos := w.pos
-	if len(run.channels) > 0 && c.e.log.Held() {
-		pos = c.e.log.Append(nil) // what needs no disk waits too while confirms are held
+	c.lastPos = pos
+	if len(run.channels) > 0 && c.e.holding.Load() {
+		pos = max(pos, c.e.mark()) // what needs no disk waits too while confirms are held
 	}
 	for i, ch := range run.channels {
 		ch.closeRun(pos)
@@ -339,35 +347,136 @@ const maxKeptRecordBytes = 128 << 10
 
 // enqueue puts a run of messages into all of queues (ascending, no duplicates).
 func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {
-	span := w.e.arena.Reserve(store.SpanBytes(len(items), bytes), len(items), len(items)*len(queues))
-	for i := range items {
-		items[i].ref = span.Put(items[i].rec)
-	}
+	logged := w.e.disk != nil && anyDurable(queues)
+	w.stage(items, len(queues), bytes, logged)
 	lockAll(queues)
 	for _, q := range queues {
 		if q.dead {
 			unlockAll(queues)
-			w.e.arena.Release(items[0].ref, len(items)*len(queues))
+			for i := range items {
+				if items[i].ref != 0 {
+					w.release(items[i].ref, len(queues))
+				}
+			}
 			w.enqueueAgain(items)
 			return
 		}
 	}
-	for _, q := range queues {
-		for i := range items {
-			w.offer(q, &items[i])
-		}
-		w.carry(q)
-	}
+	w.putAll(queues, items, logged)
 	unlockAll(queues)
 }
 
-// offer puts one message into a queue. Called with q.mu held.
-func (w *worker) offer(q *Queue, it *item) {
+// release drops references that were never used.
+func (w *worker) release(r store.Ref, n int) {
+	for range n {
+		w.rel.Drop(r)
+	}
+}
+
+func anyDurable(queues []*Queue) bool {
+	for _, q := range queues {
+		if q.def.Durable {
+			return true
+		}
+	}
+	return false
+}
+
+// stage copies the messages that do not go to the log into the arena, with one
+// reference for each of so many queues. Called before the queues are locked.
+func (w *worker) stage(items []item, queues, bytes int, logged bool) {
+	n := len(items)
+	if logged {
+		n, bytes = 0, 0
+		for i := range items {
+			items[i].ref = 0
+			if items[i].flags&queue.Persistent == 0 {
+				n++
+				bytes += len(items[i].rec)
+			}
+		}
+	}
+	if n == 0 {
+		return
+	}
+	span := w.e.arena.Reserve(store.SpanBytes(n, bytes), n, n*queues)
+	for i := range items {
+		if !logged || items[i].flags&queue.Persistent == 0 {
+			items[i].ref = span.Put(items[i].rec)
+		}
+	}
+}
+
+// putAll puts staged messages into queues that are locked and not dead. Those
+// that go to the log are written there first, as one group, so that they have a
+// place; the numbers that the queues give them are filled in as they come.
+func (w *worker) putAll(queues []*Queue, items []item, logged bool) {
+	var g store.Group
+	n := 0
+	if logged {
+		g, n = w.logGroup(queues, items)
+	} else if w.e.disk == nil && anyPersistent(items) {
+		w.pos = max(w.pos, w.e.memory.Append())
+	}
+	for qi, q := range queues {
+		for i := range items {
+			w.offer(q, &items[i], qi)
+		}
+		w.carry(q)
+	}
+	if n > 0 {
+		w.pos = max(w.pos, session.Position(g.Done()))
+	}
+}
+
+func anyPersistent(items []item) bool {
+	for i := range items {
+		if items[i].flags&queue.Persistent != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// logGroup writes publish records for the persistent ones among items. n is how
+// many there are.
+func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) {
+	bytes, force := 0, false
+	for i := range items {
+		if it := &items[i]; it.flags&queue.Persistent != 0 {
+			n++
+			bytes += store.PublishBytes(len(queues), len(it.rec))
+			force = force || it.seq > 0 || it.ch != nil && it.ch.txCommitting
+		}
+	}
+	if n == 0 {
+		return g, 0
+	}
+	g = w.e.disk.Reserve(n, bytes, force)
+	for i := range items {
+		it := &items[i]
+		if it.flags&queue.Persistent == 0 {
+			continue
+		}
+		it.logged, it.ref = g.Add(store.PublishBytes(len(queues), len(it.rec)), len(queues))
+		store.PutPublish(it.logged, &store.Published{
+			Flags: logFlags(it.flags), Priority: it.priority, Time: w.now, TTLMillis: it.ttlMillis, Message: it.rec,
+		}, len(queues))
+	}
+	return g, n
+}
+
+// offer puts one message into a queue, the qi-th of those in its log record.
+// Called with q.mu held.
+func (w *worker) offer(q *Queue, it *item, qi int) {
 	v := q.m.Enqueue(w.now, queue.Message{
 		Entry:     queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: it.flags},
 		Priority:  it.priority,
 		TTLMillis: it.ttlMillis,
 	}, &w.out)
+	if it.logged != nil {
+		store.PutQueue(it.logged, qi, q.id, w.out.LastSeq, v == queue.Accepted && q.def.Durable, 0)
+	}
 	if v != queue.Accepted {
 		w.refused(q, it, v)
 	}
@@ -414,20 +523,29 @@ func (w *worker) enqueueLive(queues []*Queue, it *item) (any bool) {
 	if len(queues) == 0 {
 		return false
 	}
-	span := w.e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, len(queues))
-	it.ref = span.Put(it.rec)
 	lockAll(queues)
-	for _, q := range queues {
-		if q.dead {
-			w.rel.Drop(it.ref)
-			continue
-		}
-		any = true
-		w.offer(q, it)
-		w.carry(q)
-	}
+	any = w.enqueueLocked(queues, it)
 	unlockAll(queues)
 	return any
+}
+
+// enqueueLocked is enqueue for one message and queues that are locked already.
+// It reports whether any of them is not dead.
+func (w *worker) enqueueLocked(queues []*Queue, it *item) bool {
+	live := make([]*Queue, 0, len(queues))
+	for _, q := range queues {
+		if !q.dead {
+			live = append(live, q)
+		}
+	}
+	if len(live) == 0 {
+		return false
+	}
+	items := []item{*it}
+	logged := w.e.disk != nil && anyDurable(live)
+	w.stage(items, len(live), len(it.rec), logged)
+	w.putAll(live, items, logged)
+	return true
 }
 
 // returnMessage gives an unroutable mandatory message back (basic.return 312).

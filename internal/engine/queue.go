@@ -14,11 +14,12 @@ type Queue struct {
 	def *topology.Queue
 	vh  *VHost
 
-	mu    sync.Mutex
-	m     *queue.Machine
-	dead  bool       // deleted: publishers route again, everybody else gives up
-	armed queue.Time // when the timers will call; Never if they will not
-	timer timerEntry // the timers' own
+	mu       sync.Mutex
+	m        *queue.Machine
+	dead     bool       // deleted: publishers route again, everybody else gives up
+	fetching bool       // a goroutine brings the head into memory
+	armed    queue.Time // when the timers will call; Never if they will not
+	timer    timerEntry // the timers' own
 }
 
 // Flags that the engine keeps in queue entries.
@@ -46,6 +47,9 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		MaxPriority:    c.MaxPriority,
 		SingleActive:   c.SingleActiveConsumer,
 	}, now)
+	if e.disk != nil && def.Durable {
+		q.m.Resident = e.resident
+	}
 	q.mu.Lock()
 	q.rearm(e)
 	q.mu.Unlock()

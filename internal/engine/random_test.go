@@ -147,7 +147,10 @@ func newWorld(t testing.TB, seed uint64, inTurn bool) *world {
 		w.clock = newHandClock()
 		cfg.Clock = w.clock
 	}
-	w.e = New(cfg)
+	var err error
+	if w.e, err = New(cfg); err != nil {
+		w.t.Fatal(err)
+	}
 	_, w.admin = open(t, w.e)
 	must(t, w.admin.DeclareExchange(&wire.ExchangeDeclare{Exchange: "dlx", Type: "direct"}))
 	declare(t, w.admin, &wire.QueueDeclare{Queue: "dead", Durable: true})

@@ -105,6 +105,9 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	}
 	c.Flush()
 	ch.txCommitting = false
+	if err := c.e.waitPosition(c.lastPos); err != nil {
+		return err
+	}
 	refused := len(ch.nacks) > 0
 	ch.nacks = ch.nacks[:0]
 	if !refused {

@@ -29,7 +29,11 @@ type unusedQueue struct {
 	idle bool // by x-expires, and not because its last consumer left
 }
 
-func newWorker(e *Engine) worker { return worker{e: e, rel: e.arena.Releaser()} }
+func newWorker(e *Engine) worker {
+	w := worker{e: e, rel: store.NewReleaser(e.arena, e.disk)}
+	w.out.NoEnqueued = true // publishes are logged by enqueue
+	return w
+}
 
 // begin starts a run.
 func (w *worker) begin(now queue.Time) {
@@ -45,8 +49,11 @@ func (w *worker) carry(q *Queue) {
 	for len(o.Deliveries) > 0 {
 		w.deliver(q) // what is refused may go to somebody else
 	}
-	if len(o.Facts) > 0 {
-		w.pos = max(w.pos, w.e.log.Append(o.Facts))
+	if len(o.Facts) > 0 && w.e.disk != nil {
+		w.e.disk.Facts(q.id, o.Facts)
+	}
+	if o.Fetch != 0 {
+		w.e.fetch(q, store.Ref(o.Fetch))
 	}
 	for i := range o.Released {
 		w.rel.Drop(store.Ref(o.Released[i].Ref))
@@ -101,6 +108,12 @@ func (w *worker) deliver(q *Queue) {
 				w.refuse = append(w.refuse, *d)
 				continue
 			}
+			rec := w.visible(d.Entry)
+			if rec == nil { // unreadable: its turn comes again, and then it is set aside
+				c.giveUp(int(d.Entry.BodyBytes))
+				w.refuse = append(w.refuse, *d)
+				continue
+			}
 			var tag uint64
 			if d.Done {
 				tag = c.ch.unacked.Skip()
@@ -108,7 +121,6 @@ func (w *worker) deliver(q *Queue) {
 				tag = c.ch.unacked.Add(out{&c.src, d.Seq, c.ch.unacked.LastTag() + 1})
 			}
 			before := len(o.buf)
-			rec := w.visible(d.Entry)
 			o.buf = rec.AppendDeliver(o.buf, c.ch.target, c.tag, tag, d.Entry.Flags&queue.Redelivered != 0)
 			grown += len(o.buf) - before - int(d.Entry.BodyBytes) - deliverOverheadBytes
 			if d.Done {
@@ -145,7 +157,17 @@ func (w *worker) takeBack(q *Queue) {
 
 // visible is the record as receivers see it.
 func (w *worker) visible(e queue.Entry) message.Record {
-	rec := message.Record(w.e.arena.Record(store.Ref(e.Ref)))
+	rec, ok := w.e.record(store.Ref(e.Ref))
+	if !ok {
+		// Evicted in the instant since the machine asked: read it again, although
+		// that blocks under the queue's lock.
+		if w.e.disk.Load(store.Ref(e.Ref)) == nil {
+			rec, ok = w.e.record(store.Ref(e.Ref))
+		}
+		if !ok {
+			return nil
+		}
+	}
 	if e.Flags&flagBCC == 0 {
 		return rec
 	}

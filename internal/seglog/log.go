@@ -352,6 +352,13 @@ func (r *Region) Done() LSN {
 // Durable is the position: every record with a number below it is durable.
 func (l *Log) Durable() LSN { return LSN(l.durable.Load()) }
 
+// End is the position behind everything that has been reserved so far.
+func (l *Log) End() LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nextLSN
+}
+
 // WaitDurable waits until every record below the position is durable, or the log
 // has failed.
 func (l *Log) WaitDurable(position LSN) error {

@@ -158,29 +158,45 @@ func (a *Arena) Release(r Ref, n int) {
 // Releaser drops many references, one atomic operation for each stretch in the
 // same chunk.
 type Releaser struct {
-	a  *Arena
-	id uint32
-	n  int
+	a    *Arena
+	d    *Disk // nil in a broker without a log
+	last Ref
+	n    int
 }
 
-// Releaser returns an empty Releaser for a.
-func (a *Arena) Releaser() Releaser { return Releaser{a: a} }
+// NewReleaser returns an empty Releaser for references into a and d; d may be
+// nil.
+func NewReleaser(a *Arena, d *Disk) Releaser { return Releaser{a: a, d: d} }
+
+// sameHome tells whether two records are accounted together: in one chunk, or
+// in one log file.
+func sameHome(x, y Ref) bool {
+	if x.OnDisk() {
+		return y.OnDisk() && x.File() == y.File()
+	}
+	return x.chunk() == y.chunk()
+}
 
 // Drop adds one reference to those being dropped.
 func (d *Releaser) Drop(r Ref) {
-	if d.n > 0 && d.id != r.chunk() {
+	if d.n > 0 && !sameHome(d.last, r) {
 		d.Flush()
 	}
-	d.id = r.chunk()
+	d.last = r
 	d.n++
 }
 
 // Flush drops what was gathered.
 func (d *Releaser) Flush() {
-	if d.n > 0 {
-		d.a.Release(Ref(uint64(d.id)<<32), d.n)
-		d.n = 0
+	if d.n == 0 {
+		return
 	}
+	if d.last.OnDisk() {
+		d.d.Release(d.last, d.n)
+	} else {
+		d.a.Release(d.last, d.n)
+	}
+	d.n = 0
 }
 
 // discard reuses a chunk that nothing refers to. Called with a.mu held.

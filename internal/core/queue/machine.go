@@ -3,6 +3,10 @@ package queue
 // Machine is one queue. It is not safe for concurrent use: the host's queue
 // lock guards it.
 type Machine struct {
+	// Resident, if set, tells whether a body is in memory. Only such are
+	// delivered; for others Output.Fetch asks.
+	Resident func(ref uint64) bool
+
 	cfg       Config
 	levels    []list // index is the priority
 	consumers consumers
@@ -79,8 +83,9 @@ func (m *Machine) Enqueue(now Time, msg Message, out *Output) Verdict {
 	pos := l.push(msg.Entry, deadline)
 	m.ready++
 	m.readyBytes += int64(msg.BodyBytes)
-	if msg.Flags&Persistent != 0 {
-		out.Facts = append(out.Facts, Fact{Kind: Enqueued, Seq: makeSeq(level, pos), Entry: msg.Entry})
+	out.LastSeq = makeSeq(level, pos)
+	if msg.Flags&Persistent != 0 && !out.NoEnqueued {
+		out.Facts = append(out.Facts, Fact{Kind: Enqueued, Seq: out.LastSeq, Entry: msg.Entry})
 	}
 	if len(m.consumers.tiers) > 0 {
 		m.Dispatch(now, out)
@@ -119,6 +124,10 @@ func (m *Machine) head(now Time, out *Output) (*list, int, *page, uint64) {
 				m.kill(l, level, p, pos, Expired, out)
 				continue
 			}
+			if ref := p.entries[pos%pageLen].Ref; m.Resident != nil && !m.Resident(ref) {
+				out.Fetch = ref
+				return nil, 0, nil, 0
+			}
 			return l, level, p, pos
 		}
 	}
@@ -138,7 +147,7 @@ func (m *Machine) handOut(l *list, level int, p *page, pos uint64, c *Consumer, 
 	l.take(p, pos, false)
 	m.unacked++
 	if e.Flags&Persistent != 0 {
-		out.Facts = append(out.Facts, Fact{Kind: Delivered, Seq: d.Seq})
+		out.Facts = extend(out.Facts, Delivered, d.Seq)
 	}
 	return d
 }
@@ -149,7 +158,7 @@ func (m *Machine) forget(s Seq, e Entry, out *Output) {
 		delete(m.counts, s)
 	}
 	if e.Flags&Persistent != 0 {
-		out.Facts = append(out.Facts, Fact{Kind: Settled, Seq: s})
+		out.Facts = extend(out.Facts, Settled, s)
 	}
 }
 
@@ -270,9 +279,6 @@ func (m *Machine) Purge(out *Output) int {
 	if n == 0 {
 		return 0
 	}
-	// What expired or was dropped and is on its way to a dead-letter exchange
-	// was never handed out: to a replay it is ready, and Purged would end it.
-	oneByOne := m.moving > 0
 	for level := range m.levels {
 		l := &m.levels[level]
 		for l.ready > 0 {
@@ -280,18 +286,11 @@ func (m *Machine) Purge(out *Output) int {
 			e := p.entries[pos%pageLen]
 			s := makeSeq(level, pos)
 			l.done(p, pos)
-			if oneByOne {
-				m.forget(s, e, out)
-			} else if len(m.counts) > 0 {
-				delete(m.counts, s)
-			}
+			m.forget(s, e, out)
 			out.Released = append(out.Released, e)
 		}
 	}
 	m.ready, m.readyBytes = 0, 0
-	if m.cfg.Durable && !oneByOne {
-		out.Facts = append(out.Facts, Fact{Kind: Purged})
-	}
 	return n
 }
 

@@ -13,6 +13,15 @@ type Output struct {
 	// Unused is set when an auto-delete queue has lost its last consumer: the
 	// host deletes the queue.
 	Unused bool
+	// Fetch is the body reference of the message at the head, if that is not in
+	// memory: nothing is delivered before the host has brought it there and
+	// dispatches again. Zero for none.
+	Fetch uint64
+	// LastSeq is what Enqueue has numbered the last message it accepted.
+	LastSeq Seq
+	// NoEnqueued leaves Enqueued facts out, for a host that logs its publishes
+	// itself. Reset keeps it.
+	NoEnqueued bool
 }
 
 // Reset empties o and keeps its memory.
@@ -23,6 +32,7 @@ func (o *Output) Reset() {
 	o.Dead = o.Dead[:0]
 	o.Released = o.Released[:0]
 	o.Unused = false
+	o.Fetch = 0
 }
 
 // FactKind says what a Fact records.
@@ -38,15 +48,23 @@ const (
 	Returned
 	// Settled: Seq is done (acked, dropped, expired, or moved).
 	Settled
-	// Purged: everything that is in the queue and not out is done.
-	Purged
 )
+
+// extend adds a fact about one message, to the range before it if it follows.
+func extend(facts []Fact, kind FactKind, s Seq) []Fact {
+	if n := len(facts); n > 0 && facts[n-1].Kind == kind && facts[n-1].To+1 == s {
+		facts[n-1].To = s
+		return facts
+	}
+	return append(facts, Fact{Kind: kind, Seq: s, To: s})
+}
 
 // Fact is something that happened to a persistent message of a durable queue,
 // in the past tense: what a log must hold so that replay rebuilds the queue.
 type Fact struct {
 	Kind  FactKind
 	Seq   Seq
+	To    Seq // Settled and Delivered: the last of a range that begins at Seq
 	Count uint32
 	Entry Entry
 }

@@ -11,6 +11,13 @@ type Cursor struct {
 // dead-letter exchange are left out, because the host holds their reference. It
 // reports whether there is more to walk.
 func (m *Machine) Relocate(c *Cursor, f func(Entry) uint64) (more bool) {
+	return m.walkPage(c, func(_ *list, p *page, pos uint64) {
+		e := &p.entries[pos%pageLen]
+		e.Ref = f(*e)
+	})
+}
+
+func (m *Machine) walkPage(c *Cursor, f func(l *list, p *page, pos uint64)) (more bool) {
 	for c.level < len(m.levels) {
 		l := &m.levels[c.level]
 		c.page = max(c.page, l.base)
@@ -21,11 +28,59 @@ func (m *Machine) Relocate(c *Cursor, f func(Entry) uint64) (more bool) {
 		}
 		l.eachInPage(i, func(p *page, pos uint64) {
 			if !l.isMoving(p, pos) {
-				e := &p.entries[pos%pageLen]
-				e.Ref = f(*e)
+				f(l, p, pos)
 			}
 		})
 		c.page++
+		return true
+	}
+	return false
+}
+
+// Held is one message as Walk shows it.
+type Held struct {
+	Seq      Seq
+	Entry    Entry
+	Deadline Time
+	Count    uint32
+	Priority uint8
+}
+
+// Walk shows the messages of one page, except those on their way to a
+// dead-letter exchange. It reports whether there is more to walk.
+func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
+	return m.walkPage(c, func(l *list, p *page, pos uint64) {
+		s := makeSeq(c.level, pos)
+		f(Held{s, p.entries[pos%pageLen], p.deadline(pos), m.counts[s], uint8(c.level)})
+	})
+}
+
+// Holds tells whether a message is still there, with that reference, and not on
+// its way to a dead-letter exchange.
+func (m *Machine) Holds(s Seq, ref uint64) bool {
+	l, p := m.locate(s)
+	return p != nil && l.isLive(p, s.pos()) && !l.isMoving(p, s.pos()) && p.entries[s.pos()%pageLen].Ref == ref
+}
+
+// Moved gives a message that Holds its new reference.
+func (m *Machine) Moved(s Seq, ref uint64) {
+	_, p := m.locate(s)
+	p.entries[s.pos()%pageLen].Ref = ref
+}
+
+// SetAside takes the message at the head out of the way if its body has that
+// reference: it is out with nobody from then on.
+func (m *Machine) SetAside(ref uint64) bool {
+	for level := len(m.levels) - 1; level >= 0; level-- {
+		l := &m.levels[level]
+		pos, p, ok := l.peek()
+		if !ok || p.entries[pos%pageLen].Ref != ref {
+			continue
+		}
+		m.ready--
+		m.readyBytes -= int64(p.entries[pos%pageLen].BodyBytes)
+		l.take(p, pos, false)
+		m.unacked++
 		return true
 	}
 	return false

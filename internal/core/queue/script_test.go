@@ -387,7 +387,9 @@ func (s *stage) flush() {
 	}
 	if s.facts {
 		for _, f := range s.out.Facts {
-			s.sayFact(f)
+			for _, one := range singles(f) {
+				s.sayFact(one)
+			}
 		}
 	}
 	if s.out.Unused {
@@ -407,7 +409,5 @@ func (s *stage) sayFact(f Fact) {
 		s.say("log returned %s, count %d", name, f.Count)
 	case Settled:
 		s.say("log settled %s", name)
-	case Purged:
-		s.say("log purged")
 	}
 }

@@ -144,3 +144,7 @@ func (v *VHost) dropIncoming(gone []*Exchange, in *bindingList) []*Exchange {
 	}
 	return gone
 }
+
+// Predeclared tells whether every vhost has an exchange of that name from the
+// start. No client can declare or delete one.
+func Predeclared(name string) bool { return name == "" || strings.HasPrefix(name, "amq.") }

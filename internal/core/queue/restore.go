@@ -1,0 +1,174 @@
+package queue
+
+// Restore puts a message back that the log knows of, when a queue is rebuilt.
+// Seqs may come in any order, also ones below those restored before. Nothing is
+// delivered or dropped; the host calls Restored when all are there.
+func (m *Machine) Restore(s Seq, e Entry, enqueued Time, ttlMillis int64, count uint32) bool {
+	if s.level() >= len(m.levels) {
+		return false
+	}
+	l := &m.levels[s.level()]
+	if p := l.pageOf(s.pos()); p != nil && l.isLive(p, s.pos()) {
+		return false // the log may hold a message twice: copied before a crash
+	}
+	l.place(s.pos(), e, m.deadline(enqueued, ttlMillis))
+	m.ready++
+	m.readyBytes += int64(e.BodyBytes)
+	if count > 0 {
+		if m.counts == nil {
+			m.counts = make(map[Seq]uint32)
+		}
+		m.counts[s] = count
+	}
+	return true
+}
+
+// RestoreMoved tells that a message stands elsewhere now. It returns the old
+// reference; ok is false if the message is not there.
+func (m *Machine) RestoreMoved(s Seq, ref uint64) (old uint64, ok bool) {
+	_, p := m.locate(s)
+	if p == nil || !m.levels[s.level()].isLive(p, s.pos()) {
+		return 0, false
+	}
+	e := &p.entries[s.pos()%pageLen]
+	old, e.Ref = e.Ref, ref
+	return old, true
+}
+
+// RestoreSettled ends a range of messages (inclusive, of one level); free gets
+// each reference that this frees.
+func (m *Machine) RestoreSettled(from, to Seq, free func(Entry)) {
+	m.eachLive(from, to, func(l *list, p *page, pos uint64) {
+		e := p.entries[pos%pageLen]
+		l.done(p, pos)
+		m.ready--
+		m.readyBytes -= int64(e.BodyBytes)
+		if len(m.counts) > 0 {
+			delete(m.counts, makeSeq(from.level(), pos))
+		}
+		free(e)
+	})
+	if from.level() < len(m.levels) {
+		l := &m.levels[from.level()]
+		l.tail = max(l.tail, to.pos()+1)
+	}
+}
+
+// RestoreDelivered marks a range of messages as handed out before.
+func (m *Machine) RestoreDelivered(from, to Seq) {
+	m.eachLive(from, to, func(_ *list, p *page, pos uint64) {
+		p.entries[pos%pageLen].Flags |= Redelivered
+	})
+}
+
+// RestoreReturned sets how often a message has come back.
+func (m *Machine) RestoreReturned(s Seq, count uint32) {
+	m.eachLive(s, s, func(_ *list, p *page, pos uint64) {
+		p.entries[pos%pageLen].Flags |= Redelivered
+		if m.counts == nil {
+			m.counts = make(map[Seq]uint32)
+		}
+		m.counts[s] = count
+	})
+}
+
+// Restored ends a rebuild: the queue takes messages from now on.
+func (m *Machine) Restored(now Time) {
+	for level := range m.levels {
+		m.levels[level].seal()
+	}
+	m.lastUsed = now
+}
+
+func (m *Machine) eachLive(from, to Seq, f func(l *list, p *page, pos uint64)) {
+	if from.level() >= len(m.levels) {
+		return
+	}
+	l := &m.levels[from.level()]
+	for pos, end := max(from.pos(), l.base*pageLen), min(to.pos()+1, l.tail); pos < end; pos++ {
+		p := l.pageOf(pos)
+		if p == nil {
+			pos = pos/pageLen*pageLen + pageLen - 1
+			continue
+		}
+		if l.isLive(p, pos) {
+			f(l, p, pos)
+		}
+	}
+}
+
+func (l *list) isLive(p *page, pos uint64) bool {
+	i := pos % pageLen
+	return (p.ready[i/64]|p.out[i/64])>>(i%64)&1 != 0
+}
+
+// place puts an entry at a position, wherever that is.
+func (l *list) place(pos uint64, e Entry, deadline Time) {
+	n, i := pos/pageLen, pos%pageLen
+	if l.first == len(l.pages) {
+		l.pages, l.first, l.base = l.pages[:0], 0, n
+	}
+	if n < l.base { // rare: moved by a compaction
+		grown := make([]*page, l.base-n, l.base-n+uint64(len(l.pages)-l.first))
+		l.pages, l.first, l.base = append(grown, l.pages[l.first:]...), 0, n
+	}
+	for l.first+int(n-l.base) >= len(l.pages) {
+		l.pages = append(l.pages, nil)
+	}
+	at := l.first + int(n-l.base)
+	p := l.pages[at]
+	if p == nil {
+		p = l.takeSpare()
+		l.pages[at] = p
+	}
+	p.fill(i + 1)
+	p.entries[i] = e
+	if deadline != Never || len(p.deadlines) > 0 {
+		for uint64(len(p.deadlines)) < uint64(len(p.entries)) {
+			p.deadlines = append(p.deadlines, Never)
+		}
+		p.deadlines[i] = deadline
+	}
+	p.ready[i/64] |= 1 << (i % 64)
+	p.live++
+	l.ready++
+	l.tail = max(l.tail, pos+1)
+	l.head = min(l.head, pos)
+}
+
+// fill makes a page n entries long; the new ones are done.
+func (p *page) fill(n uint64) {
+	for uint64(len(p.entries)) < n {
+		p.entries = append(p.entries, Entry{})
+	}
+}
+
+// seal gives the list the shape that push relies on: the page of the next
+// position is there and filled up to it, the front holds something.
+func (l *list) seal() {
+	for l.first < len(l.pages) && l.pages[l.first] == nil {
+		l.first++
+		l.base++
+	}
+	i := l.tail % pageLen
+	if i == 0 {
+		return
+	}
+	n := l.tail / pageLen
+	if l.first == len(l.pages) {
+		l.pages, l.first, l.base = append(l.pages[:0], nil), 0, n
+	}
+	for l.first+int(n-l.base) >= len(l.pages) {
+		l.pages = append(l.pages, nil)
+	}
+	at := l.first + int(n-l.base)
+	if l.pages[at] == nil {
+		l.pages[at] = l.takeSpare()
+	}
+	l.pages[at].fill(i)
+	if p := l.pages[at]; len(p.deadlines) > 0 {
+		for uint64(len(p.deadlines)) < i {
+			p.deadlines = append(p.deadlines, Never)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/vfs"
+)
+
+// DiskConfig says where an engine keeps what has to survive.
+type DiskConfig struct {
+	FS  vfs.FS
+	Dir string
+	// FileBytes is the size of a log file, ResidentBytes bounds the bodies kept in
+	// memory besides being on the disk; 0 means the log's own defaults.
+	FileBytes     int64
+	ResidentBytes int64
+	// MinFreeBytes is the free space below which publishers are blocked.
+	MinFreeBytes uint64
+	// OnFailure hears that the disk has failed: nothing is confirmed any more,
+	// and the owner has to close everything.
+	OnFailure func(error)
+}
+
+// openDisk recovers what the data directory holds and goes on from there.
+func (e *Engine) openDisk(c Config) error {
+	r := &restorer{e: e, queues: make(map[queue.ID]*Queue), now: e.now()}
+	disk, report, err := store.OpenDisk(store.DiskConfig{
+		FS: c.Disk.FS, Dir: c.Disk.Dir, FileBytes: c.Disk.FileBytes, ResidentBytes: c.Disk.ResidentBytes,
+		OnDurable: func(seglog.LSN) { e.releaseConfirms() },
+		OnFailure: func(err error) {
+			e.failed.CompareAndSwap(nil, &err)
+			if c.Disk.OnFailure != nil {
+				c.Disk.OnFailure(err)
+			}
+		},
+		Logger: c.Logger, Now: e.clock.Now,
+	}, r)
+	if err != nil {
+		return err
+	}
+	e.disk = disk
+	messages := r.finish()
+	if !report.Fresh {
+		e.logger.Info("recovered", "queues", len(r.queues), "messages", messages, "records", report.Records,
+			"clean_shutdown", report.Clean, "torn_tail_bytes", report.CutBytes, "written_again", report.Reappended)
+	}
+	e.janitor = newJanitor(e, c.Disk.MinFreeBytes)
+	return nil
+}
+
+// Err is why the engine has failed, nil if it has not.
+func (e *Engine) Err() error {
+	if err := e.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// record is the record at a reference; ok is false if it is on the disk only.
+func (e *Engine) record(r store.Ref) (message.Record, bool) {
+	if r.OnDisk() {
+		b, ok := e.disk.Message(r)
+		return b, ok
+	}
+	return e.arena.Record(r), true
+}
+
+// resident is the machines' question whether a body is in memory.
+func (e *Engine) resident(ref uint64) bool {
+	r := store.Ref(ref)
+	return !r.OnDisk() || e.disk.Resident(r)
+}
+
+// fetch brings the message at the head of a queue into memory, on a goroutine of
+// its own, and lets the queue go on. Called with q.mu held.
+func (e *Engine) fetch(q *Queue, ref store.Ref) {
+	if q.fetching {
+		return
+	}
+	q.fetching = true
+	e.background.Go(func() {
+		err := e.disk.Load(ref)
+		w := newWorker(e)
+		w.begin(e.now())
+		q.mu.Lock()
+		q.fetching = false
+		if !q.dead {
+			if err != nil {
+				e.setAside(q, ref, err)
+			}
+			q.m.Dispatch(w.now, &w.out)
+			w.carry(q)
+		}
+		q.mu.Unlock()
+		w.finish()
+	})
+}
+
+// setAside takes a message that cannot be read out of the way of those behind
+// it. It is not dropped: it stays in the queue, out with nobody, and a restart
+// tries again. Called with q.mu held.
+func (e *Engine) setAside(q *Queue, ref store.Ref, err error) {
+	if q.m.SetAside(uint64(ref)) {
+		e.logger.Error("a message cannot be read and is set aside", "queue", q.def.Name, "vhost", q.vh.name, "error", err)
+	}
+}
+
+// Flags of a publish record.
+const (
+	logBCC = 1 << iota
+	logDead
+	logRedelivered
+)
+
+func logFlags(f queue.Flags) (b uint8) {
+	if f&flagBCC != 0 {
+		b |= logBCC
+	}
+	if f&flagDead != 0 {
+		b |= logDead
+	}
+	if f&queue.Redelivered != 0 {
+		b |= logRedelivered
+	}
+	return b
+}
+
+func entryFlags(b uint8) queue.Flags {
+	f := queue.Persistent
+	if b&logBCC != 0 {
+		f |= flagBCC
+	}
+	if b&logDead != 0 {
+		f |= flagDead
+	}
+	if b&logRedelivered != 0 {
+		f |= queue.Redelivered
+	}
+	return f
+}
+
+// restorer rebuilds queues and topology from the log.
+type restorer struct {
+	e      *Engine
+	queues map[queue.ID]*Queue
+	now    queue.Time
+}
+
+func (r *restorer) seen(id queue.ID) *Queue {
+	r.e.lastQueueID.Store(max(r.e.lastQueueID.Load(), uint64(id)))
+	return r.queues[id]
+}
+
+// Publish implements store.Restorer.
+func (r *restorer) Publish(p *store.Published, at store.Ref, free func(store.Ref)) (references int) {
+	e := queue.Entry{Ref: uint64(at), BodyBytes: uint32(message.Record(p.Message).BodyBytes()), Flags: entryFlags(p.Flags)}
+	p.Queues(func(id queue.ID, seq queue.Seq, count uint32) {
+		q := r.seen(id)
+		if q == nil {
+			return
+		}
+		if !q.m.Restore(seq, e, p.Time, p.TTLMillis, count) {
+			// There already: this copy is from a compaction that ended in a crash.
+			old, ok := q.m.RestoreMoved(seq, uint64(at))
+			if !ok {
+				return
+			}
+			free(store.Ref(old))
+		}
+		references++
+	})
+	return references
+}
+
+// Settled implements store.Restorer.
+func (r *restorer) Settled(id queue.ID, from, to queue.Seq, free func(store.Ref)) {
+	if q := r.seen(id); q != nil {
+		q.m.RestoreSettled(from, to, func(e queue.Entry) { free(store.Ref(e.Ref)) })
+	}
+}
+
+// Delivered implements store.Restorer.
+func (r *restorer) Delivered(id queue.ID, from, to queue.Seq) {
+	if q := r.seen(id); q != nil {
+		q.m.RestoreDelivered(from, to)
+	}
+}
+
+// Returned implements store.Restorer.
+func (r *restorer) Returned(id queue.ID, seq queue.Seq, count uint32) {
+	if q := r.seen(id); q != nil {
+		q.m.RestoreReturned(seq, count)
+	}
+}
+
+// finish opens the queues for work and returns how many messages they hold.
+func (r *restorer) finish() (messages int) {
+	for _, q := range r.queues {
+		q.m.Restored(r.now)
+		q.m.Resident = r.e.resident
+		messages += q.m.ReadyCount()
+		q.mu.Lock()
+		q.rearm(r.e)
+		q.mu.Unlock()
+	}
+	for _, vh := range r.e.vhosts {
+		vh.changed()
+	}
+	return messages
+}
+
+func errDefinition(d *store.Definition, err error) error {
+	return fmt.Errorf("the data directory defines %q in virtual host %q: %w", d.Name, d.VHost, err)
+}

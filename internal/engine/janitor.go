@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/store"
+)
+
+// janitor keeps the data directory small and watches the free space: it gives up
+// the oldest log files once nothing in them is needed, and moves what is left in
+// the oldest one to the end of the log when much of the log is dead.
+type janitor struct {
+	e       *Engine
+	minFree uint64
+	w       worker
+
+	mu      sync.Mutex
+	stop    func() bool
+	closed  bool
+	running sync.WaitGroup
+}
+
+const (
+	janitorInterval = time.Second
+	// compactSlackBytes: below this much dead log nothing is moved.
+	compactSlackBytes = 1 << 30
+	// moveBatch is how many messages one step of a move looks at.
+	moveBatch = 256
+)
+
+func newJanitor(e *Engine, minFree uint64) *janitor {
+	j := &janitor{e: e, minFree: minFree, w: newWorker(e)}
+	j.schedule()
+	return j
+}
+
+func (j *janitor) schedule() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	j.running.Add(1)
+	t := time.AfterFunc(janitorInterval, func() {
+		defer j.running.Done()
+		j.round()
+		j.schedule()
+	})
+	j.stop = t.Stop
+}
+
+func (j *janitor) close() {
+	j.mu.Lock()
+	j.closed = true
+	if j.stop() {
+		j.running.Done()
+	}
+	j.mu.Unlock()
+	j.running.Wait()
+}
+
+func (j *janitor) ended() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed
+}
+
+// round does what there is to do.
+func (j *janitor) round() {
+	if free, err := j.e.disk.Free(); err == nil {
+		j.e.alarm.setDisk(free < j.minFree)
+	}
+	for !j.ended() && j.e.Err() == nil && j.dropOldest() {
+	}
+	if j.worthMoving() {
+		j.moveOldest()
+	}
+}
+
+// dropOldest gives up the oldest file if nothing refers to it. It reports
+// whether it did.
+func (j *janitor) dropOldest() bool {
+	d := j.e.disk
+	files := d.Use()
+	if len(files) == 0 || files[0].Refs > 0 {
+		return false
+	}
+	// What made it unreferenced may not be on the disk yet: losing that, but not
+	// the file, would bring back references into nothing.
+	if d.WaitDurable(d.End()) != nil {
+		return false
+	}
+	if d.SnapshotFrom() <= files[0].Number && !j.snapshot() {
+		return false
+	}
+	if err := d.Drop(files[0].Number); err != nil {
+		j.e.logger.Warn("a log file that is not needed stays", "error", err)
+		return false
+	}
+	return true
+}
+
+// snapshot writes the whole topology to the end of the log, so that files before
+// it are not needed for definitions.
+func (j *janitor) snapshot() bool {
+	e := j.e
+	e.mu.RLock()
+	defs := []store.Definition{}
+	for _, vh := range e.vhosts {
+		// No definition may come between what is read here and where it is
+		// written, so every vhost stays locked until then.
+		vh.mu.RLock()
+		defer vh.mu.RUnlock()
+		defs = append(defs, definitionsOf(vh)...)
+	}
+	defs = append(defs, store.Definition{Kind: store.Counters, ID: e.lastQueueID.Load()})
+	lsn := e.disk.Snapshot(defs)
+	e.mu.RUnlock()
+	return e.disk.WaitDurable(lsn) == nil
+}
+
+func definitionsOf(vh *VHost) (defs []store.Definition) {
+	for _, x := range vh.top.Exchanges() {
+		if x.Durable && !topology.Predeclared(x.Name) {
+			defs = append(defs, exchangeDefinition(vh, x))
+		}
+	}
+	for _, q := range vh.top.Queues() {
+		if q.Durable {
+			defs = append(defs, queueDefinition(vh, q))
+		}
+	}
+	for _, b := range vh.top.Bindings() {
+		if b.Source != "" && durableBinding(vh.top, b) {
+			defs = append(defs, bindingDefinition(store.Bound, vh, b))
+		}
+	}
+	return defs
+}
+
+// worthMoving tells whether so much of the log is dead that the survivors of its
+// oldest file should move.
+func (j *janitor) worthMoving() bool {
+	var total, live int64
+	files := j.e.disk.Use()
+	for _, f := range files {
+		total += f.Bytes
+		live += f.LiveBytes
+	}
+	return len(files) > 0 && total > 2*live+compactSlackBytes
+}
+
+// moveOldest appends a copy of every message in the oldest file that is still
+// needed, and lets the queues refer to the copies. The file goes with the next
+// round.
+func (j *janitor) moveOldest() {
+	number := j.e.disk.Use()[0].Number
+	for _, q := range j.e.allQueues() {
+		if !q.def.Durable {
+			continue
+		}
+		var at queue.Cursor
+		for more := true; more && !j.ended(); {
+			var list []queue.Held
+			q.mu.Lock()
+			more = !q.dead && q.m.Walk(&at, func(h queue.Held) {
+				if r := store.Ref(h.Entry.Ref); r.OnDisk() && r.File() == number {
+					list = append(list, h)
+				}
+			})
+			q.mu.Unlock()
+			for len(list) > 0 {
+				n := min(len(list), moveBatch)
+				j.move(q, list[:n])
+				list = list[n:]
+			}
+		}
+	}
+}
+
+// move moves some messages of one queue.
+func (j *janitor) move(q *Queue, list []queue.Held) {
+	d := j.e.disk
+	if d.WaitRoom() != nil {
+		return
+	}
+	for _, h := range list {
+		if err := d.Load(store.Ref(h.Entry.Ref)); err != nil {
+			j.e.logger.Error("a message cannot be moved and keeps its log file", "queue", q.def.Name, "error", err)
+			continue
+		}
+		q.mu.Lock()
+		if old, ok := d.Message(store.Ref(h.Entry.Ref)); ok && !q.dead && q.m.Holds(h.Seq, h.Entry.Ref) {
+			rec := message.Record(old)
+			size := store.PublishBytes(1, len(rec))
+			g := d.Reserve(1, size, false)
+			b, at := g.Add(size, 1)
+			p := store.Published{Flags: logFlags(h.Entry.Flags), Priority: h.Priority, Time: j.w.e.now(), TTLMillis: -1, Message: rec}
+			p.Time, p.TTLMillis = movedDeadline(h, p.Time)
+			store.PutPublish(b, &p, 1)
+			store.PutQueue(b, 0, q.id, h.Seq, true, h.Count)
+			g.Done()
+			q.m.Moved(h.Seq, uint64(at))
+			d.Release(store.Ref(h.Entry.Ref), 1)
+		}
+		q.mu.Unlock()
+	}
+}
+
+// movedDeadline writes a deadline as an enqueue time and a time to live.
+func movedDeadline(h queue.Held, now queue.Time) (queue.Time, int64) {
+	if h.Deadline == queue.Never {
+		return now, -1
+	}
+	// Counted from the deadline itself, so that nothing is rounded.
+	return h.Deadline, 0
+}
+
+func seglogLSN[P ~uint64](p P) seglog.LSN { return seglog.LSN(p) }

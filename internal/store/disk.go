@@ -1,0 +1,228 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/vfs"
+)
+
+// diskRef marks a Ref that is a place in the log; the rest of it is the place.
+const diskRef Ref = 1 << 63
+
+// OnDisk tells whether the record stands in the log.
+func (r Ref) OnDisk() bool { return r&diskRef != 0 }
+
+func (r Ref) place() seglog.Place { return seglog.Place(r &^ diskRef) }
+
+// refAt is the Ref of a record in the log.
+func refAt(p seglog.Place) Ref { return diskRef | Ref(p) }
+
+// File is the number of the log file that holds the record.
+func (r Ref) File() uint32 { return r.place().File() }
+
+// DiskConfig is what a Disk needs. FS and Dir are required.
+type DiskConfig struct {
+	FS            vfs.FS
+	Dir           string
+	FileBytes     int64 // 0: seglog's default; smaller in tests
+	ResidentBytes int64 // bodies kept in memory, 0: seglog's default
+	OnDurable     func(seglog.LSN)
+	OnFailure     func(error)
+	Logger        *slog.Logger
+	Now           func() time.Time
+}
+
+// Disk keeps facts and bodies in a log. Its methods are safe for concurrent use.
+type Disk struct {
+	log    *seglog.Log
+	cfg    DiskConfig
+	filesM sync.Mutex
+	files  atomic.Pointer[[]*fileRefs] // index is the file number
+	// snapshotFrom is the first file that holds, from its snapshot on, all there
+	// is to know of the topology: earlier files may go.
+	snapshotFrom atomic.Uint32
+}
+
+// fileRefs counts what still refers into a log file.
+type fileRefs struct {
+	refs  atomic.Int64 // messages of queues
+	bytes atomic.Int64 // of all records ever placed there
+	total atomic.Int64 // references ever placed there
+}
+
+// Restorer takes what recovery reads, in the order it happened. What it is told
+// of queues it does not know, it ignores: they have been deleted.
+type Restorer interface {
+	// Publish puts a message back into its queues. at is where it stands. It
+	// returns how many took it: the references to at. free gets the place that a
+	// message has moved from.
+	Publish(p *Published, at Ref, free func(Ref)) (references int)
+	// Settled, Delivered: ranges of one queue, inclusive. Settled returns the
+	// references that this frees.
+	Settled(q queue.ID, from, to queue.Seq, free func(Ref))
+	Delivered(q queue.ID, from, to queue.Seq)
+	Returned(q queue.ID, seq queue.Seq, count uint32)
+	// Define takes a definition. free gets the references of a deleted queue.
+	Define(d *Definition, free func(Ref)) error
+}
+
+// OpenDisk opens the log in a directory and hands everything in it to r.
+func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
+	d := &Disk{cfg: c}
+	d.files.Store(&[]*fileRefs{})
+	free := func(ref Ref) { d.file(ref.File()).refs.Add(-1) }
+	log, report, err := seglog.Open(seglog.Config{
+		FS: c.FS, Dir: c.Dir, FileBytes: c.FileBytes, ResidentBytes: c.ResidentBytes,
+		OnDurable: c.OnDurable, OnFailure: c.OnFailure, Logger: c.Logger, Now: c.Now,
+	}, func(e seglog.Entry) error { return d.restore(e, r, free) })
+	if err != nil {
+		return nil, nil, err
+	}
+	d.log = log
+	return d, report, nil
+}
+
+func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
+	if e.Version != 0 {
+		return fmt.Errorf("%w: type %d, version %d", ErrFormat, e.Type, e.Version)
+	}
+	switch e.Type {
+	case recPublish:
+		p, err := parsePublish(e.Payload)
+		if err != nil {
+			return err
+		}
+		d.placed(refAt(e.Place), len(e.Payload), r.Publish(&p, refAt(e.Place), free))
+		return nil
+	case recSettled:
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Settled(q, queue.Seq(a), queue.Seq(b), free) })
+	case recDelivered:
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Delivered(q, queue.Seq(a), queue.Seq(b)) })
+	case recReturned:
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Returned(q, queue.Seq(a), uint32(b)) })
+	}
+	def, err := parseDefinition(e.Type, e.Payload)
+	if err != nil {
+		return err
+	}
+	return r.Define(&def, free)
+}
+
+// file returns the counters of a log file.
+func (d *Disk) file(number uint32) *fileRefs {
+	if t := *d.files.Load(); int(number) < len(t) {
+		return t[number]
+	}
+	d.filesM.Lock()
+	defer d.filesM.Unlock()
+	t := *d.files.Load()
+	for int(number) >= len(t) {
+		t = append(t, &fileRefs{})
+	}
+	d.files.Store(&t)
+	return t[number]
+}
+
+func (d *Disk) placed(r Ref, bytes, references int) {
+	f := d.file(r.File())
+	f.refs.Add(int64(references))
+	f.total.Add(int64(references))
+	f.bytes.Add(int64(bytes))
+}
+
+// Group is room for the publish records of one run.
+type Group struct {
+	d *Disk
+	r seglog.Region
+}
+
+// Reserve makes room for publish records: payload bytes from PublishBytes. force
+// says that somebody waits for them.
+func (d *Disk) Reserve(records, payloadBytes int, force bool) Group {
+	return Group{d, d.log.Reserve(records, payloadBytes+records*seglog.RecordOverhead, force)}
+}
+
+// Add begins a publish record with that many references and returns its payload,
+// for PutPublish and PutQueue, and its place.
+func (g *Group) Add(payloadBytes, references int) ([]byte, Ref) {
+	b, at, _ := g.r.Add(recPublish, payloadBytes)
+	g.d.placed(refAt(at), payloadBytes, references)
+	return b, refAt(at)
+}
+
+// Done ends the group and returns the position at which it is durable.
+func (g *Group) Done() seglog.LSN { return g.r.Done() }
+
+// Facts appends what happened to persistent messages of a durable queue and
+// returns the position at which that is durable. Enqueued facts are left out:
+// the publish record holds them. They force no sync.
+func (d *Disk) Facts(q queue.ID, facts []queue.Fact) seglog.LSN {
+	counts := factRecords(facts)
+	records, bytes := 0, 0
+	for _, n := range counts {
+		if n > 0 {
+			records++
+			bytes += seglog.RecordOverhead + factsFixedBytes + n*factBytes
+		}
+	}
+	if records == 0 {
+		return 0
+	}
+	r := d.log.Reserve(records, bytes, false)
+	for typ, n := range counts {
+		if n > 0 {
+			b, _, _ := r.Add(factTypes[typ], factsFixedBytes+n*factBytes)
+			putFacts(b, q, facts, typ)
+		}
+	}
+	return r.Done()
+}
+
+// Message is the message at a place if it is in memory.
+func (d *Disk) Message(r Ref) ([]byte, bool) {
+	rec, ok := d.log.Resident(r.place())
+	if !ok || rec.Type != recPublish {
+		return nil, false
+	}
+	return messageOf(rec.Payload), true
+}
+
+// Resident tells whether Message would find it.
+func (d *Disk) Resident(r Ref) bool {
+	_, ok := d.log.Resident(r.place())
+	return ok
+}
+
+// Load reads a message, and what stands around it, into memory. It blocks on the
+// disk. An error says that the message cannot be read.
+func (d *Disk) Load(r Ref) error { return d.log.Load(r.place()) }
+
+// Release drops n references into a log file.
+func (d *Disk) Release(r Ref, n int) { d.file(r.File()).refs.Add(int64(-n)) }
+
+// Durable is the position below which everything survives a crash.
+func (d *Disk) Durable() seglog.LSN { return d.log.Durable() }
+
+// End is the position behind everything appended so far.
+func (d *Disk) End() seglog.LSN { return d.log.End() }
+
+// WaitDurable waits until everything below the position is durable.
+func (d *Disk) WaitDurable(p seglog.LSN) error { return d.log.WaitDurable(p) }
+
+// WaitRoom waits while too much is waiting for the disk.
+func (d *Disk) WaitRoom() error { return d.log.WaitRoom() }
+
+// Free is the free space on the disk in bytes.
+func (d *Disk) Free() (uint64, error) { return d.cfg.FS.Free(d.cfg.Dir) }
+
+// Close writes what is left and marks the log as shut down in order.
+func (d *Disk) Close() error { return d.log.Close() }
+
+// Abandon ends the log as a crash would.
+func (d *Disk) Abandon() { d.log.Abandon() }
