@@ -20,6 +20,7 @@ type alarm struct {
 	up      atomic.Bool
 	disk    atomic.Bool // free space is low; see setDisk
 	memory  atomic.Bool // bodies use more than the limit
+	freeing atomic.Bool // giveBack is under way
 	// sweepAbove is the memory in bodies at which to look for chunks that hold
 	// little; it follows what the last look left.
 	sweepAbove atomic.Int64
@@ -61,7 +62,7 @@ func (a *alarm) check() {
 	cleared := used < a.clearAt && a.memory.CompareAndSwap(true, false)
 	if cleared {
 		a.e.logger.Info("memory alarm cleared", "used_bytes", used, "limit_bytes", a.limit)
-		a.e.background.Go(debug.FreeOSMemory)
+		a.giveBack()
 	}
 	if !raised && !cleared {
 		return
@@ -102,6 +103,18 @@ func (a *alarm) reason() string {
 		return "low on disk"
 	}
 	return "low on memory"
+}
+
+// giveBack returns memory to the system, which takes a whole garbage collection:
+// an alarm that flickers gets one at a time.
+func (a *alarm) giveBack() {
+	if a.freeing.Swap(true) {
+		return
+	}
+	a.e.background.Go(func() {
+		defer a.freeing.Store(false)
+		debug.FreeOSMemory()
+	})
 }
 
 // await holds a connection's reader until the alarm is down or the connection's

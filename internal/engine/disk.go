@@ -114,6 +114,7 @@ const (
 	logBCC = 1 << iota
 	logDead
 	logRedelivered
+	logOneKey
 )
 
 func logFlags(f queue.Flags) (b uint8) {
@@ -125,6 +126,9 @@ func logFlags(f queue.Flags) (b uint8) {
 	}
 	if f&queue.Redelivered != 0 {
 		b |= logRedelivered
+	}
+	if f&flagOneKey != 0 {
+		b |= logOneKey
 	}
 	return b
 }
@@ -139,6 +143,9 @@ func entryFlags(b uint8) queue.Flags {
 	}
 	if b&logRedelivered != 0 {
 		f |= queue.Redelivered
+	}
+	if b&logOneKey != 0 {
+		f |= flagOneKey
 	}
 	return f
 }

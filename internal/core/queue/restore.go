@@ -61,9 +61,14 @@ func (m *Machine) RestoreDelivered(from, to Seq) {
 	})
 }
 
-// RestoreReturned sets how often a message has come back.
+// RestoreReturned sets how often a message has come back. With 0 it has been
+// taken back before it reached anybody.
 func (m *Machine) RestoreReturned(s Seq, count uint32) {
 	m.eachLive(s, s, func(_ *list, p *page, pos uint64) {
+		if count == 0 {
+			p.entries[pos%pageLen].Flags &^= Redelivered
+			return
+		}
 		p.entries[pos%pageLen].Flags |= Redelivered
 		if m.counts == nil {
 			m.counts = make(map[Seq]uint32)
