@@ -16,7 +16,7 @@ import (
 // one must still answer at the end, and nothing may be held once all is gone.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	const clients, operations = 6, 3000
+	const clients, operations = 6, 1000
 	r := newQuietRig(t, Config{}, 3<<20, 20*time.Millisecond)
 	setUp := r.open(t, tuning{})
 	setUp.send(1, &wire.ExchangeDeclare{Exchange: "fan", Type: "fanout", NoWait: true})
