@@ -48,9 +48,16 @@ func (e *Engine) openDisk(c Config) error {
 		e.logger.Info("recovered", "queues", len(r.queues), "messages", messages, "records", report.Records,
 			"clean_shutdown", report.Clean, "torn_tail_bytes", report.CutBytes, "written_again", report.Reappended)
 	}
+	if report.Records > longReplayRecords {
+		e.checkpointed.Store(-1 << 60) // due at once: the next start need not read all that again
+	}
 	e.janitor = newJanitor(e, c.Disk.MinFreeBytes)
 	return nil
 }
+
+// longReplayRecords is how many records a start may read before it makes a
+// checkpoint of its own.
+const longReplayRecords = 200_000
 
 // Err is why the engine has failed, nil if it has not.
 func (e *Engine) Err() error {
@@ -202,6 +209,19 @@ func (r *restorer) Returned(id queue.ID, seq queue.Seq, count uint32) {
 	if q := r.seen(id); q != nil {
 		q.m.RestoreReturned(seq, count)
 	}
+}
+
+// Tails implements store.Restorer.
+func (r *restorer) Tails(id queue.ID, tails []uint64) {
+	if q := r.seen(id); q != nil {
+		q.m.RestoreTails(tails)
+	}
+}
+
+// Page implements store.Restorer.
+func (r *restorer) Page(id queue.ID, img *queue.Image) bool {
+	q := r.seen(id)
+	return q != nil && q.m.RestoreImage(img)
 }
 
 // finish opens the queues for work and returns how many messages they hold.

@@ -37,10 +37,12 @@ type Engine struct {
 	memory  store.MemoryLog // positions without one
 	holding atomic.Bool     // a test holds the confirms
 	janitor *janitor        // nil without a data directory
-	failed  atomic.Pointer[error]
-	timers  *timers
-	alarm   *alarm
-	replies replies
+	// checkpointed is what the log had written when the last checkpoint began.
+	checkpointed atomic.Int64
+	failed       atomic.Pointer[error]
+	timers       *timers
+	alarm        *alarm
+	replies      replies
 
 	mu     sync.RWMutex
 	vhosts map[string]*VHost
@@ -102,8 +104,17 @@ func (e *Engine) Close() error {
 	if e.disk == nil {
 		return nil
 	}
+	if e.Err() == nil && e.disk.Written()-e.checkpointed.Load() >= closeCheckpointBytes {
+		if err := e.checkpoint(func() bool { return false }); err != nil {
+			e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
+		}
+	}
 	return e.disk.Close()
 }
+
+// closeCheckpointBytes is how much log the next start may have to read without a
+// checkpoint at the end of this run.
+const closeCheckpointBytes = 16 << 20
 
 // Freeze stops all writing at once, as a crash would: what happens after it is
 // lost. Abandon ends the engine then.

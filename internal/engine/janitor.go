@@ -75,53 +75,58 @@ func (j *janitor) round() {
 	if free, err := j.e.disk.Free(); err == nil {
 		j.e.alarm.setDisk(free < j.minFree)
 	}
-	for !j.ended() && j.e.Err() == nil && j.dropOldest() {
+	if j.e.Err() != nil {
+		return
 	}
+	if j.checkpointDue() {
+		if err := j.e.checkpoint(j.ended); err != nil {
+			j.e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
+		}
+	}
+	j.dropUnused()
 	if j.worthMoving() {
 		j.moveOldest()
 	}
 }
 
-// dropOldest gives up the oldest file if nothing refers to it. It reports
-// whether it did.
-func (j *janitor) dropOldest() bool {
-	d := j.e.disk
-	files := d.Use()
-	if len(files) == 0 || files[0].Refs > 0 {
-		return false
+// checkpointDue tells whether so much has been logged since the last checkpoint
+// that another one is worth its cost: a start reads at most that much log, and
+// what checkpoints write stays below half of what the log does.
+func (j *janitor) checkpointDue() bool {
+	messages := int64(0)
+	for _, q := range j.e.allQueues() {
+		q.mu.Lock()
+		messages += int64(q.m.ReadyCount() + q.m.UnackedCount())
+		q.mu.Unlock()
 	}
-	// What made it unreferenced may not be on the disk yet: losing that, but not
-	// the file, would bring back references into nothing.
-	if d.WaitDurable(d.End()) != nil {
-		return false
-	}
-	if d.SnapshotFrom() <= files[0].Number && !j.snapshot() {
-		return false
-	}
-	if err := d.Drop(files[0].Number); err != nil {
-		j.e.logger.Warn("a log file that is not needed stays", "error", err)
-		return false
-	}
-	return true
+	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*checkpointMessageBytes*messages)
 }
 
-// snapshot writes the whole topology to the end of the log, so that files before
-// it are not needed for definitions.
-func (j *janitor) snapshot() bool {
-	e := j.e
-	e.mu.RLock()
-	defs := []store.Definition{}
-	for _, vh := range e.vhosts {
-		// No definition may come between what is read here and where it is
-		// written, so every vhost stays locked until then.
-		vh.mu.RLock()
-		defer vh.mu.RUnlock()
-		defs = append(defs, definitionsOf(vh)...)
+const (
+	// checkpointEveryBytes is the least log between two checkpoints.
+	checkpointEveryBytes = 64 << 20
+	// checkpointMessageBytes is what a checkpoint writes for a message.
+	checkpointMessageBytes = 16
+)
+
+// dropUnused gives up the log files that nothing refers to and that a start does
+// not read.
+func (j *janitor) dropUnused() {
+	d := j.e.disk
+	for _, f := range d.Use() {
+		if j.ended() || f.Refs > 0 || !d.Below(f.Number) {
+			continue
+		}
+		// What made it unreferenced may not be on the disk yet: losing that, but
+		// not the file, would bring back references into nothing.
+		if d.WaitDurable(d.End()) != nil {
+			return
+		}
+		if err := d.Drop(f.Number); err != nil {
+			j.e.logger.Warn("a log file that is not needed stays", "error", err)
+			return
+		}
 	}
-	defs = append(defs, store.Definition{Kind: store.Counters, ID: e.lastQueueID.Load()})
-	lsn := e.disk.Snapshot(defs)
-	e.mu.RUnlock()
-	return e.disk.WaitDurable(lsn) == nil
 }
 
 func definitionsOf(vh *VHost) (defs []store.Definition) {

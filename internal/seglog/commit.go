@@ -85,6 +85,7 @@ func (l *Log) write(batches []*batch) error {
 		if err := l.writeBatch(f, b); err != nil {
 			return fmt.Errorf("write %s: %w", b.file.name(), err)
 		}
+		l.written.Add(alignPage(b.end) - b.start)
 		if i+1 == len(batches) || batches[i+1].file != b.file {
 			if err := f.Datasync(); err != nil {
 				return fmt.Errorf("sync %s: %w", b.file.name(), err)

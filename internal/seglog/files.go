@@ -227,9 +227,9 @@ func (l *Log) makeSpare() bool {
 	return true
 }
 
-// Drop gives the oldest file up: none of its records will be read again, and
-// recovery does not need them. Any other file is refused, because recovery
-// follows the numbers of the records without a gap; the newest one as well,
+// Drop gives a file up: none of its records will be read again. It has to be the
+// oldest one, or below the mark, because recovery follows the numbers of the
+// records from the mark on without a gap; the newest one is refused as well,
 // because it says where the numbers go on. After an error the file is still
 // there, or is gone at the next start.
 func (l *Log) Drop(number uint32) error {
@@ -239,8 +239,13 @@ func (l *Log) Drop(number uint32) error {
 		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
 	m := *l.files.manifest
-	size := m.files[0].bytes
-	m.files = m.files[1:]
+	size := int64(0)
+	m.files = slices.DeleteFunc(slices.Clone(m.files), func(f manifestFile) bool {
+		if f.number == number {
+			size = f.bytes
+		}
+		return f.number == number
+	})
 	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &m); err != nil {
 		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
@@ -271,12 +276,17 @@ func (l *Log) mayDrop(number uint32) error {
 	}
 	named := l.files.manifest.files
 	switch {
-	case len(named) == 0 || named[0].number != number:
-		return errors.New("it is not the oldest file")
-	case len(named) == 1:
+	case len(named) <= 1 || named[len(named)-1].number == number:
 		return errors.New("it is the newest file")
+	case named[0].number == number:
+		return nil
 	}
-	return nil
+	for i, f := range named {
+		if f.number == number && l.files.manifest.below(i) {
+			return nil
+		}
+	}
+	return errors.New("it is neither the oldest file nor below the mark")
 }
 
 // FileInfo describes a log file.

@@ -42,6 +42,8 @@ type Config struct {
 
 	Now    func() time.Time // nil: time.Now
 	Random func() uint64    // nil: crypto/rand; for nonces
+	// OnMark hears of the mark, if there is one, before any record is visited.
+	OnMark func(Mark) error
 	// OnDurable hears of the durable position, from the committer and without
 	// locks held. It must not call Close or Abandon, which wait for it.
 	OnDurable func(LSN)
@@ -78,6 +80,7 @@ type Log struct {
 	err       error
 	ending    bool
 
+	written atomic.Int64  // bytes, in this run
 	durable atomic.Uint64 // records below it are durable: the LSN of the first that may not be
 
 	synced LSN // as durable, but the committer's own: known between two files

@@ -21,12 +21,14 @@ import (
 //	node 5f3a…            a random id of this directory
 //	file 7 9c1e… 67108864 1042   number, nonce, bytes, first LSN
 //	cut 7 8192 1050       the file's records end at that offset; LSN 1050 is in the next
+//	mark ckpt-3 1001      reading begins at that LSN; what is below is in that file
 //	clean 1050            shut down in order; the next LSN. Nothing below may be cut
 //	crc 1a2b3c4d          CRC-32C of all lines above
 type manifest struct {
 	node  uint64
 	files []manifestFile // ascending number
 	clean LSN            // 0 if not shut down in order
+	mark  Mark
 }
 
 type manifestFile struct {
@@ -54,6 +56,9 @@ func (m *manifest) encode() []byte {
 		if f.cutAt > 0 {
 			fmt.Fprintf(&b, "cut %d %d %d\n", f.number, f.cutAt, f.cutLSN)
 		}
+	}
+	if m.mark.Name != "" {
+		fmt.Fprintf(&b, "mark %s %d\n", m.mark.Name, m.mark.From)
 	}
 	if m.clean > 0 {
 		fmt.Fprintf(&b, "clean %d\n", m.clean)
@@ -107,6 +112,8 @@ func (m *manifest) decodeLine(line string, first bool) error {
 		var number uint32
 		f := &m.files[len(m.files)-1]
 		_, err = fmt.Sscanf(rest, "%d %d %d", &number, &f.cutAt, &f.cutLSN)
+	case word == "mark":
+		_, err = fmt.Sscanf(rest, "%s %d", &m.mark.Name, &m.mark.From)
 	case word == "clean":
 		_, err = fmt.Sscanf(rest, "%d", &m.clean)
 	default:
@@ -123,6 +130,9 @@ func (m *manifest) decodeLine(line string, first bool) error {
 const maxFileNumbers = 1 << 20
 
 func (m *manifest) check() error {
+	if m.mark != (Mark{}) && (!markName.MatchString(m.mark.Name) || m.mark.From == 0) {
+		return fmt.Errorf("a mark cannot be %q", m.mark.Name)
+	}
 	for i, f := range m.files {
 		if f.number == 0 || f.bytes < blockBytes || f.bytes > maxFileBytes || f.firstLSN == 0 {
 			return fmt.Errorf("file %d cannot be like this", f.number)

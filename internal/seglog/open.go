@@ -144,6 +144,11 @@ func (l *Log) recover(visit func(Entry) error) (*Report, error) {
 		s.next = m.files[0].firstLSN
 		l.number = m.files[n-1].number
 	}
+	if m.mark.Name != "" && l.cfg.OnMark != nil {
+		if err := l.cfg.OnMark(m.mark); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.run(); err != nil {
 		return nil, err
 	}

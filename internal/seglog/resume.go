@@ -71,7 +71,7 @@ func (s *scan) rewrite() error {
 	l.retain(batches)
 	s.report.Reappended = len(moved)
 	for _, e := range moved {
-		if err := s.visit(e); err != nil {
+		if err := s.show(e); err != nil {
 			return err
 		}
 		s.report.Records++

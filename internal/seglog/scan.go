@@ -48,6 +48,11 @@ func (s *scan) run() error {
 		s.l.files.open[f.number] = h
 		s.files = append(s.files, f)
 		s.l.table.Store(s.l.table.Load().with(f))
+		if m.below(i) {
+			// All of it is accounted for by what the mark names. It is only opened.
+			s.next = m.files[i+1].firstLSN
+			continue
+		}
 		// The file was named in the manifest after all before it was durable.
 		if err := s.settle(s.next); err != nil {
 			return err
@@ -83,6 +88,9 @@ func (s *scan) end(f *logFile, h vfs.File, at int64) error {
 	}
 	if clean := s.l.files.manifest.clean; clean > 0 && s.next != clean {
 		return s.damage(f, at, clean, "the log was closed in order there")
+	}
+	if mark := s.l.files.manifest.mark; s.next < mark.From {
+		return s.damage(f, at, mark.From, mark.Name+" was made there")
 	}
 	size, err := h.Size()
 	if err != nil {
@@ -134,7 +142,7 @@ func (s *scan) readFile(f *logFile, h vfs.File) (int64, error) {
 		if crc32Of(f.nonce, payload) != hd.payloadCRC || countRecords(payload, at+batchHeaderBytes) != int(hd.records) {
 			return at, nil
 		}
-		if err := s.settle(hd.durableLSN); err != nil {
+		if err := s.settle(max(hd.durableLSN, s.l.files.manifest.mark.From)); err != nil {
 			return at, err
 		}
 		if hd.records > 0 {
@@ -183,12 +191,20 @@ func (s *scan) give(t *tailBatch) error {
 			err = fmt.Errorf("%w: LSN %d in %s at offset %d: wrong checksum", ErrDamaged, lsn, t.file.name(), at)
 			return false
 		}
-		err = s.visit(Entry{Record: r, Place: makePlace(t.file.number, at), LSN: lsn, TimeMillis: t.header.timeMillis})
+		err = s.show(Entry{Record: r, Place: makePlace(t.file.number, at), LSN: lsn, TimeMillis: t.header.timeMillis})
 		lsn++
 		s.report.Records++
 		return err == nil
 	})
 	return err
+}
+
+// show has a record visited, unless it is below the mark.
+func (s *scan) show(e Entry) error {
+	if e.LSN < s.l.files.manifest.mark.From {
+		return nil
+	}
+	return s.visit(e)
 }
 
 // bytes returns n bytes of the file, read ahead in large steps. What lies beyond

@@ -44,9 +44,7 @@ type Disk struct {
 	cfg    DiskConfig
 	filesM sync.Mutex
 	files  atomic.Pointer[[]*fileRefs] // index is the file number
-	// snapshotFrom is the first file that holds, from its snapshot on, all there
-	// is to know of the topology: earlier files may go.
-	snapshotFrom atomic.Uint32
+	image  queue.Image                 // while a checkpoint is read
 }
 
 // fileRefs counts what still refers into a log file.
@@ -70,6 +68,10 @@ type Restorer interface {
 	Returned(q queue.ID, seq queue.Seq, count uint32)
 	// Define takes a definition. free gets the references of a deleted queue.
 	Define(d *Definition, free func(Ref)) error
+	// Tails and Page are a queue's index from a checkpoint. Page reports whether
+	// it was taken; the image is the caller's.
+	Tails(q queue.ID, tails []uint64)
+	Page(q queue.ID, img *queue.Image) bool
 }
 
 // OpenDisk opens the log in a directory and hands everything in it to r.
@@ -80,11 +82,13 @@ func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
 	log, report, err := seglog.Open(seglog.Config{
 		FS: c.FS, Dir: c.Dir, FileBytes: c.FileBytes, ResidentBytes: c.ResidentBytes,
 		OnDurable: c.OnDurable, OnFailure: c.OnFailure, Logger: c.Logger, Now: c.Now,
+		OnMark: func(m seglog.Mark) error { return d.loadCheckpoint(m, r, free) },
 	}, func(e seglog.Entry) error { return d.restore(e, r, free) })
 	if err != nil {
 		return nil, nil, err
 	}
 	d.log = log
+	d.tidyCheckpoints()
 	return d, report, nil
 }
 

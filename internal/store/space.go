@@ -1,7 +1,5 @@
 package store
 
-import "github.com/warrenmq/warren/internal/seglog"
-
 // FileUse says how much of a log file is still needed.
 type FileUse struct {
 	Number    uint32
@@ -28,26 +26,18 @@ func (d *Disk) Use() []FileUse {
 	return out
 }
 
-// CurrentFile is the number of the file being written.
-func (d *Disk) CurrentFile() uint32 {
+// Below tells whether a start no longer reads a log file: all its records are
+// below the mark.
+func (d *Disk) Below(number uint32) bool {
 	files := d.log.Files()
-	return files[len(files)-1].Number
+	for i, f := range files {
+		if f.Number == number {
+			return i+1 < len(files) && files[i+1].FirstLSN <= d.Marked()
+		}
+	}
+	return false
 }
 
-// Snapshot appends all definitions there are, at a position after every earlier
-// change, so that files before it are not needed for them. The caller keeps the
-// topology still meanwhile.
-func (d *Disk) Snapshot(defs []Definition) seglog.LSN {
-	from := d.CurrentFile()
-	lsn := d.Define(defs...)
-	d.snapshotFrom.Store(from)
-	return lsn
-}
-
-// SnapshotFrom is the first file of the latest snapshot: files before it may be
-// dropped once nothing refers to them. 0 if there is none.
-func (d *Disk) SnapshotFrom() uint32 { return d.snapshotFrom.Load() }
-
-// Drop gives up the oldest file. Nothing may refer to it, and every fact that
-// made it so has to be durable.
+// Drop gives up a log file that is below the mark. Nothing may refer to it, and
+// every fact that made it so has to be durable.
 func (d *Disk) Drop(number uint32) error { return d.log.Drop(number) }

@@ -1,0 +1,422 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/vfs"
+)
+
+// A checkpoint file holds the topology and the queues' indexes as of some LSN,
+// so that a start reads the log only from there on. It is a row of sections:
+//
+//	bytes u32, of the payload | type u8 | payload | CRC-32C of all before it u32
+//
+//	begin:      version u32 | from LSN u64
+//	definition: type u8 | its payload, as in the log
+//	tails:      queue id u64 | for each priority level: next position u64
+//	page:       queue id u64 | level u8 | page number u64 | live bits 4 x u64 | flags u8
+//	            then for each live message: place u64 | body bytes u32 | flags u32
+//	            | deadline, Unix ns i64, if flags has 1
+//	            | times returned u32, if flags has 2
+//	end:        sections before it u64
+//
+// It is written under a new name, synced, and then named by the log's mark. A
+// file without the end section never is.
+const (
+	checkpointVersion = 1
+	checkpointPrefix  = "ckpt-"
+
+	secBegin      = 1
+	secDefinition = 2
+	secTails      = 3
+	secPage       = 4
+	secEnd        = 5
+
+	secHeaderBytes = 5
+	secCRCBytes    = 4
+	// maxSectionBytes bounds what a reader allocates for one.
+	maxSectionBytes = 1 << 20
+
+	pageHasDeadlines = 1
+	pageHasCounts    = 2
+
+	checkpointBufferBytes = 1 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Checkpoint is a checkpoint file being written.
+type Checkpoint struct {
+	d        *Disk
+	name     string
+	f        vfs.File
+	at       int64
+	buf      []byte
+	sections uint64
+	from     seglog.LSN
+	err      error
+}
+
+// BeginCheckpoint begins a checkpoint. Everything that happened before from has
+// to be in it; what happened after may be.
+func (d *Disk) BeginCheckpoint(from seglog.LSN) (*Checkpoint, error) {
+	n := 1
+	if old, ok := strings.CutPrefix(d.log.Marked().Name, checkpointPrefix); ok {
+		n, _ = strconv.Atoi(old)
+		n++
+	}
+	c := &Checkpoint{d: d, name: checkpointPrefix + strconv.Itoa(n), from: from}
+	f, err := d.cfg.FS.Create(filepath.Join(d.cfg.Dir, c.name))
+	if err != nil {
+		return nil, fmt.Errorf("store: begin a checkpoint: %w", err)
+	}
+	c.f = f
+	begin := binary.LittleEndian.AppendUint32(nil, checkpointVersion)
+	c.section(secBegin, binary.LittleEndian.AppendUint64(begin, uint64(from)))
+	return c, nil
+}
+
+func (c *Checkpoint) section(typ uint8, payload []byte) {
+	start := len(c.buf)
+	c.buf = binary.LittleEndian.AppendUint32(c.buf, uint32(len(payload)))
+	c.buf = append(append(c.buf, typ), payload...)
+	c.buf = binary.LittleEndian.AppendUint32(c.buf, crc32.Checksum(c.buf[start:], castagnoli))
+	c.sections++
+	if len(c.buf) >= checkpointBufferBytes {
+		c.flush()
+	}
+}
+
+func (c *Checkpoint) flush() {
+	if c.err == nil && len(c.buf) > 0 {
+		_, c.err = c.f.WriteAt(c.buf, c.at)
+	}
+	c.at += int64(len(c.buf))
+	c.buf = c.buf[:0]
+}
+
+// Define adds definitions.
+func (c *Checkpoint) Define(defs []Definition) {
+	for i := range defs {
+		c.section(secDefinition, append([]byte{uint8(defs[i].Kind)}, defs[i].encode()...))
+	}
+}
+
+// Tails adds the next positions of a queue's levels.
+func (c *Checkpoint) Tails(q queue.ID, tails []uint64) {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(q))
+	for _, t := range tails {
+		b = binary.LittleEndian.AppendUint64(b, t)
+	}
+	c.section(secTails, b)
+}
+
+// Page adds a page of a queue.
+func (c *Checkpoint) Page(q queue.ID, img *queue.Image, scratch []byte) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint64(scratch[:0], uint64(q))
+	b = append(b, uint8(img.Level))
+	b = le.AppendUint64(b, img.Number)
+	for _, w := range img.Live {
+		b = le.AppendUint64(b, w)
+	}
+	var flags uint8
+	if len(img.Deadlines) > 0 {
+		flags |= pageHasDeadlines
+	}
+	if len(img.Counts) > 0 {
+		flags |= pageHasCounts
+	}
+	b = append(b, flags)
+	next := 0
+	img.Each(func(i int) {
+		e := &img.Entries[i]
+		b = le.AppendUint64(b, e.Ref)
+		b = le.AppendUint32(b, e.BodyBytes)
+		b = le.AppendUint32(b, uint32(e.Flags))
+		if flags&pageHasDeadlines != 0 {
+			deadline := queue.Never
+			if i < len(img.Deadlines) {
+				deadline = img.Deadlines[i]
+			}
+			b = le.AppendUint64(b, uint64(deadline))
+		}
+		if flags&pageHasCounts != 0 {
+			n := uint32(0)
+			for next < len(img.Counts) && int(img.Counts[next].Index) < i {
+				next++
+			}
+			if next < len(img.Counts) && int(img.Counts[next].Index) == i {
+				n = img.Counts[next].Count
+			}
+			b = le.AppendUint32(b, n)
+		}
+	})
+	c.section(secPage, b)
+	return b
+}
+
+// Abandon gives a checkpoint up.
+func (c *Checkpoint) Abandon() {
+	c.f.Close()
+	c.d.cfg.FS.Remove(filepath.Join(c.d.cfg.Dir, c.name)) // if it stays, the next start removes it
+}
+
+// Finish makes the checkpoint durable, lets the log begin there, and removes the
+// one before.
+func (c *Checkpoint) Finish() error {
+	c.section(secEnd, binary.LittleEndian.AppendUint64(nil, c.sections))
+	c.flush()
+	if c.err == nil {
+		c.err = c.f.Sync()
+	}
+	if err := c.f.Close(); c.err == nil {
+		c.err = err
+	}
+	if c.err == nil {
+		c.err = c.d.cfg.FS.SyncDir(c.d.cfg.Dir)
+	}
+	if c.err != nil {
+		c.d.cfg.FS.Remove(filepath.Join(c.d.cfg.Dir, c.name))
+		return fmt.Errorf("store: write a checkpoint: %w", c.err)
+	}
+	old := c.d.log.Marked().Name
+	if err := c.d.log.SetMark(seglog.Mark{Name: c.name, From: c.from}); err != nil {
+		// The manifest may or may not name the new file: both stay, the next start
+		// knows.
+		return err
+	}
+	if old != "" {
+		c.d.cfg.FS.Remove(filepath.Join(c.d.cfg.Dir, old)) // if it stays, the next start removes it
+	}
+	return nil
+}
+
+// Marked is the LSN from which a start reads the log.
+func (d *Disk) Marked() seglog.LSN { return d.log.Marked().From }
+
+// Written is how many bytes this run has written to the log.
+func (d *Disk) Written() int64 { return d.log.Written() }
+
+// errCheckpoint is damage to a checkpoint that the log's mark names.
+func errCheckpoint(name string, at int64, why string) error {
+	return fmt.Errorf("%w: %s at offset %d: %s", seglog.ErrDamaged, name, at, why)
+}
+
+// loadCheckpoint hands what is in a checkpoint to r.
+func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer, free func(Ref)) error {
+	f, err := d.cfg.FS.OpenRead(filepath.Join(d.cfg.Dir, m.Name))
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", seglog.ErrDamaged, m.Name, err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	s := sectionReader{name: m.Name, in: io.NewSectionReader(f, 0, size), buf: make([]byte, 0, 4*checkpointBufferBytes)}
+	for n := uint64(0); ; n++ {
+		typ, payload, err := s.next()
+		if err != nil {
+			return err
+		}
+		if n == 0 && (typ != secBegin || len(payload) != 12 || binary.LittleEndian.Uint32(payload) != checkpointVersion) {
+			return fmt.Errorf("%s: %w", m.Name, ErrFormat)
+		}
+		if typ == secEnd {
+			if len(payload) != 8 || binary.LittleEndian.Uint64(payload) != n {
+				return errCheckpoint(m.Name, s.at, "sections are missing")
+			}
+			return nil
+		}
+		if err := d.loadSection(typ, payload, r, free); err != nil {
+			return fmt.Errorf("%s at offset %d: %w", m.Name, s.at, err)
+		}
+	}
+}
+
+func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer, free func(Ref)) error {
+	short := fmt.Errorf("%w: a section of type %d with %d bytes", ErrFormat, typ, len(payload))
+	switch typ {
+	case secBegin:
+		return nil
+	case secDefinition:
+		if len(payload) == 0 {
+			return short
+		}
+		def, err := parseDefinition(payload[0], payload[1:])
+		if err != nil {
+			return err
+		}
+		return r.Define(&def, free)
+	case secTails:
+		if len(payload) < 8 || len(payload)%8 != 0 {
+			return short
+		}
+		var tails []uint64
+		for b := payload[8:]; len(b) > 0; b = b[8:] {
+			tails = append(tails, binary.LittleEndian.Uint64(b))
+		}
+		r.Tails(queue.ID(binary.LittleEndian.Uint64(payload)), tails)
+		return nil
+	case secPage:
+		q, ok := d.parsePage(payload)
+		if !ok {
+			return short
+		}
+		if r.Page(q, &d.image) {
+			d.countPage(&d.image)
+		}
+		return nil
+	}
+	return short
+}
+
+// parsePage fills d.image.
+func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
+	const fixed = 8 + 1 + 8 + 32 + 1
+	if len(b) < fixed {
+		return 0, false
+	}
+	le := binary.LittleEndian
+	img := &d.image
+	q = queue.ID(le.Uint64(b))
+	img.Level, img.Number = int(b[8]), le.Uint64(b[9:])
+	for w := range img.Live {
+		img.Live[w] = le.Uint64(b[17+8*w:])
+	}
+	flags := b[fixed-1]
+	b = b[fixed:]
+	size, n := 16, 0
+	if flags&pageHasDeadlines != 0 {
+		size += 8
+	}
+	if flags&pageHasCounts != 0 {
+		size += 4
+	}
+	img.Each(func(int) { n++ })
+	if len(b) != n*size {
+		return 0, false
+	}
+	img.Entries = append(img.Entries[:0], make([]queue.Entry, queue.PageLen)...)
+	img.Deadlines, img.Counts = img.Deadlines[:0], img.Counts[:0]
+	if flags&pageHasDeadlines != 0 {
+		for range queue.PageLen {
+			img.Deadlines = append(img.Deadlines, queue.Never)
+		}
+	}
+	img.Each(func(i int) {
+		img.Entries[i] = queue.Entry{Ref: le.Uint64(b), BodyBytes: le.Uint32(b[8:]), Flags: queue.Flags(le.Uint32(b[12:]))}
+		b = b[16:]
+		if flags&pageHasDeadlines != 0 {
+			img.Deadlines[i] = queue.Time(le.Uint64(b))
+			b = b[8:]
+		}
+		if flags&pageHasCounts != 0 {
+			if c := le.Uint32(b); c > 0 {
+				img.Counts = append(img.Counts, queue.ImageCount{Index: uint8(i), Count: c})
+			}
+			b = b[4:]
+		}
+	})
+	return q, true
+}
+
+// countPage counts the references of a page that has been restored.
+func (d *Disk) countPage(img *queue.Image) {
+	var last Ref
+	n, bytes := 0, 0
+	flush := func() {
+		if n > 0 {
+			d.placed(last, bytes, n)
+		}
+		n, bytes = 0, 0
+	}
+	img.Each(func(i int) {
+		r := Ref(img.Entries[i].Ref)
+		if n > 0 && r.File() != last.File() {
+			flush()
+		}
+		last = r
+		n++
+		bytes += int(img.Entries[i].BodyBytes) + checkpointRecordBytes
+	})
+	flush()
+}
+
+// checkpointRecordBytes is what a record is reckoned to take besides its body,
+// when only the index is at hand.
+const checkpointRecordBytes = 128
+
+// sectionReader reads sections in large steps.
+type sectionReader struct {
+	name string
+	in   io.Reader
+	buf  []byte
+	r    int
+	at   int64
+}
+
+func (s *sectionReader) need(n int) error {
+	for len(s.buf)-s.r < n {
+		if s.r > 0 {
+			s.buf = s.buf[:copy(s.buf, s.buf[s.r:])]
+			s.r = 0
+		}
+		if cap(s.buf) < n {
+			s.buf = append(make([]byte, 0, n+checkpointBufferBytes), s.buf...)
+		}
+		k, err := s.in.Read(s.buf[len(s.buf):cap(s.buf)])
+		s.buf = s.buf[:len(s.buf)+k]
+		if errors.Is(err, io.EOF) && len(s.buf)-s.r < n {
+			return errCheckpoint(s.name, s.at, "the file ends too early")
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sectionReader) next() (typ uint8, payload []byte, err error) {
+	if err := s.need(secHeaderBytes); err != nil {
+		return 0, nil, err
+	}
+	n := int(binary.LittleEndian.Uint32(s.buf[s.r:]))
+	if n > maxSectionBytes {
+		return 0, nil, errCheckpoint(s.name, s.at, "no section")
+	}
+	if err := s.need(secHeaderBytes + n + secCRCBytes); err != nil {
+		return 0, nil, err
+	}
+	b := s.buf[s.r : s.r+secHeaderBytes+n]
+	sum := binary.LittleEndian.Uint32(s.buf[s.r+len(b):])
+	if sum != crc32.Checksum(b, castagnoli) {
+		return 0, nil, errCheckpoint(s.name, s.at, "wrong checksum")
+	}
+	s.r += len(b) + secCRCBytes
+	s.at += int64(len(b) + secCRCBytes)
+	return b[4], b[secHeaderBytes:], nil
+}
+
+// tidyCheckpoints removes checkpoint files that the mark does not name.
+func (d *Disk) tidyCheckpoints() {
+	names, err := d.cfg.FS.List(d.cfg.Dir)
+	if err != nil {
+		return // the next start tries again
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, checkpointPrefix) && name != d.log.Marked().Name {
+			d.cfg.FS.Remove(filepath.Join(d.cfg.Dir, name))
+		}
+	}
+}
