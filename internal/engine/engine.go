@@ -89,7 +89,10 @@ func New(c Config) (*Engine, error) {
 		e.vhosts[name].epoch.Store(e.vhosts[name].top.Epoch())
 	}
 	if c.Disk != nil {
-		if err := e.openDisk(c); err != nil {
+		e.timers.hold()
+		err := e.openDisk(c)
+		e.timers.release(err == nil)
+		if err != nil {
 			e.timers.close()
 			return nil, err
 		}

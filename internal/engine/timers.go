@@ -122,6 +122,19 @@ func (t *timers) fire() {
 	t.mu.Unlock()
 }
 
+// hold keeps every timer from firing until release: during recovery the queues
+// are not what they will be, and nobody takes their locks.
+func (t *timers) hold() { t.fireMu.Lock() }
+
+// release ends hold. Without a disk to go on with nothing ever fires.
+func (t *timers) release(recovered bool) {
+	t.w = newWorker(t.e) // the engine has its disk only now
+	t.mu.Lock()
+	t.closed = !recovered
+	t.mu.Unlock()
+	t.fireMu.Unlock()
+}
+
 // close stops the clock and waits for a firing that is under way.
 func (t *timers) close() {
 	t.mu.Lock()
