@@ -20,6 +20,7 @@ type Broker struct {
 	server *amqpserver.Server
 	once   sync.Once
 	done   chan struct{}
+	failed chan struct{} // closed when the data directory has failed
 }
 
 // Open starts a broker. The error says which field of the Config is wrong.
@@ -36,10 +37,15 @@ func Open(c Config) (*Broker, error) {
 	if c.Clock != nil {
 		ec.Clock = c.Clock
 	}
-	b := &Broker{done: make(chan struct{})}
+	b := &Broker{done: make(chan struct{}), failed: make(chan struct{})}
+	ready := make(chan struct{})
 	ec.Disk = c.disk(func(error) {
 		// Nothing more can be confirmed: clients learn it by losing the broker.
-		go b.server.CutAll()
+		close(b.failed)
+		go func() {
+			<-ready
+			b.server.CutAll()
+		}()
 	})
 	if b.engine, err = engine.New(ec); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
@@ -50,6 +56,7 @@ func Open(c Config) (*Broker, error) {
 		MaxMessageBytes: uint64(c.MaxMessageBytes), MaxConnections: c.MaxConnections,
 		HandshakeTimeout: c.HandshakeTimeout,
 	})
+	close(ready)
 	return b, nil
 }
 
@@ -108,6 +115,10 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 // sync of the data directory has failed. It does not recover from that; Shutdown
 // and Open read back what is on the disk.
 func (b *Broker) Err() error { return b.engine.Err() }
+
+// Failed is closed when the data directory fails: Err says why then, and all
+// that is left to do is Shutdown.
+func (b *Broker) Failed() <-chan struct{} { return b.failed }
 
 // ConnectionCount is the number of client connections.
 func (b *Broker) ConnectionCount() int { return b.server.ConnCount() }

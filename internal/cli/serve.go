@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -18,6 +19,9 @@ import (
 
 	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/internal/config"
+	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/vfs"
 )
 
 // drainTimeout is how long serve waits for clients to say goodbye.
@@ -32,7 +36,10 @@ func serveCommand() *cobra.Command {
 		Long: `Serve runs a broker until it gets SIGTERM or SIGINT (Ctrl-C); then it tells its
 clients that it is going, waits for them up to 10 seconds, and ends with status 0.
 
-Messages, queues and exchanges are kept in memory only: nothing survives a restart.
+Durable queues, exchanges and bindings, and the persistent messages in durable
+queues, are kept in the data directory (--data, ./warren-data by default). They
+survive a restart, a crash and a power loss; a publisher confirm of such a message
+means that it is on the disk. With --memory nothing survives.
 
 Every setting can be given as a flag, as an environment variable (in brackets
 below) or in a TOML file; a flag wins over a variable, a variable over the file.
@@ -40,7 +47,8 @@ below) or in a TOML file; a flag wins over a variable, a variable over the file.
 hosts add up. As long as no user is configured there is guest with the password
 guest, who may log in from this machine only.`,
 		Example: `  warren serve
-  warren serve --listen 127.0.0.1:5672 --listen '[::1]:5672'
+  warren serve --data /var/lib/warren
+  warren serve --memory --listen 127.0.0.1:5672 --listen '[::1]:5672'
   warren serve --user-hash "anna:$(warren hash-password)" --vhost shop
   warren serve --config warren.toml --print-config`,
 		Args: noArgs,
@@ -70,7 +78,14 @@ type settingFlag struct {
 }
 
 func (f *settingFlag) String() string { return strings.Join(f.values, ",") }
-func (f *settingFlag) Type() string   { return f.setting.Arg } // what the help calls the value
+
+// Type is what the help calls the value.
+func (f *settingFlag) Type() string {
+	if f.setting.Bool {
+		return "bool"
+	}
+	return f.setting.Arg
+}
 
 func (f *settingFlag) Set(value string) error {
 	if !f.setting.List {
@@ -84,10 +99,13 @@ func (f *settingFlag) Set(value string) error {
 func addSettings(flags *pflag.FlagSet) {
 	for _, s := range config.Settings() {
 		usage := strings.ReplaceAll(s.Usage, "`", "'") + " [$" + s.Env + "]"
-		if d := s.Default(); d != "" {
+		if d := s.Default(); d != "" && !s.Bool {
 			usage += " (default " + d + ")"
 		}
 		flags.Var(&settingFlag{setting: s}, s.Flag, usage)
+		if s.Bool {
+			flags.Lookup(s.Flag).NoOptDefVal = "true"
+		}
 	}
 }
 
@@ -113,13 +131,13 @@ func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) erro
 	b, err := broker.Open(c.Broker(logger, Version()))
 	if err != nil {
 		closeAll(listeners)
-		return err
+		return openError(c.Data, err)
 	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() { failed <- b.Serve(l) }()
 	}
-	fmt.Fprintf(stdout, "WarrenMQ %s listening on %s (memory only: nothing survives a restart)\n", Version(), addresses(listeners))
+	fmt.Fprintf(stdout, "WarrenMQ %s listening on %s (%s)\n", Version(), addresses(listeners), where(c))
 	left := len(listeners)
 	select {
 	case <-ctx.Done():
@@ -127,11 +145,21 @@ func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) erro
 	case err = <-failed:
 		left--
 		err = fmt.Errorf("a listener failed: %w", err)
+	case <-b.Failed():
+		err = fmt.Errorf("the data directory %s has failed, and nothing is confirmed any more; what was confirmed is on the disk: %w", c.Data, b.Err())
+		logger.Error("stopping because the data directory has failed", "data", c.Data, "error", b.Err())
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	if shutdownErr := b.Shutdown(drain); shutdownErr != nil {
+	switch shutdownErr := b.Shutdown(drain); {
+	case shutdownErr == nil:
+	case errors.Is(shutdownErr, context.DeadlineExceeded):
 		logger.Warn("some clients were cut off", "reason", shutdownErr)
+	case err == nil:
+		err = shutdownErr
+	}
+	if err == nil {
+		err = b.Err() // the disk may fail in the last moment, too
 	}
 	for range left {
 		if serveErr := <-failed; !errors.Is(serveErr, broker.ErrClosed) && err == nil {
@@ -142,6 +170,33 @@ func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) erro
 		logger.Info("stopped")
 	}
 	return err
+}
+
+// where says in the start line what survives.
+func where(c *config.Config) string {
+	if c.Data == "" {
+		return "memory only: nothing survives a restart"
+	}
+	if path, err := filepath.Abs(c.Data); err == nil {
+		return "data in " + path
+	}
+	return "data in " + c.Data
+}
+
+// openError says what to do about a data directory that cannot be used.
+func openError(dir string, err error) error {
+	switch {
+	case dir == "":
+		return err
+	case errors.Is(err, vfs.ErrLocked):
+		return fmt.Errorf("the data directory %s is in use by another broker: stop that one, or choose another directory with --data", dir)
+	case errors.Is(err, seglog.ErrDamaged):
+		return fmt.Errorf("the data directory %s is damaged, nothing has been changed: %w; "+
+			"'warren check %s' shows what is wrong, 'warren salvage %s NEWDIR' copies what can be read", dir, err, dir, dir)
+	case errors.Is(err, store.ErrFormat):
+		return fmt.Errorf("the data directory %s was written by a newer version, nothing has been changed: %w; use that version", dir, err)
+	}
+	return fmt.Errorf("the data directory %s cannot be used: %w", dir, err)
 }
 
 // limitMemory lets the garbage collector work harder before the system would

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,15 +23,20 @@ import (
 // server is a `warren serve` that runs.
 type server struct {
 	addrs          []string
+	where          string // of the start line
 	stdout, stderr *watchedBuffer
 	stop           context.CancelFunc
 	code           chan int
 }
 
-var startLine = regexp.MustCompile(`^WarrenMQ (\S+) listening on (.*) \(memory only: nothing survives a restart\)\n$`)
+var startLine = regexp.MustCompile(`^WarrenMQ (\S+) listening on (.*) \((memory only: nothing survives a restart|data in .*)\)\n$`)
 
+// startServer runs one, in memory unless told where.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
+	if !slices.Contains(args, "--data") {
+		args = append(args, "--memory")
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	s := &server{stdout: &watchedBuffer{}, stderr: &watchedBuffer{}, stop: stop, code: make(chan int, 1)}
 	t.Cleanup(stop)
@@ -42,7 +48,7 @@ func startServer(t *testing.T, args ...string) *server {
 	if m == nil || m[1] != Version() {
 		t.Fatalf("start line %q", s.stdout.String())
 	}
-	s.addrs = strings.Split(m[2], ", ")
+	s.addrs, s.where = strings.Split(m[2], ", "), m[3]
 	return s
 }
 
@@ -110,7 +116,7 @@ func TestServeTakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	got := run(t, "", "serve", "--listen", "127.0.0.1:0", "--listen", l.Addr().String())
+	got := run(t, "", "serve", "--memory", "--listen", "127.0.0.1:0", "--listen", l.Addr().String())
 	got.want(t, exitFailed, "", "warren: cannot listen on "+l.Addr().String()+": the address is already in use (choose another with --listen)\n")
 }
 

@@ -19,7 +19,14 @@ func (c *Config) Broker(logger *slog.Logger, version string) broker.Config {
 	}
 	// Not nil even if empty: nil would be the broker's default, guest.
 	loopback := append([]string{}, c.LoopbackUsers...)
+	free := c.Limits.DiskFreeBytes
+	if free == 0 {
+		free = -1 // none, likewise
+	}
 	return broker.Config{
+		Dir:              c.Data,
+		BodyMemoryBytes:  c.Limits.BodyMemoryBytes,
+		MinFreeDiskBytes: free,
 		VHosts:           c.Vhosts,
 		Users:            users,
 		LoopbackUsers:    loopback,

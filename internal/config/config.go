@@ -13,6 +13,8 @@ import (
 // been checked.
 type Config struct {
 	Listen        []string // HOST:PORT or :PORT (all interfaces), at least one
+	Data          string   // the data directory; "" if Memory
+	Memory        bool     // nothing is kept on disk
 	Vhosts        []string // always has "/", in the order given
 	Users         []User   // at least one
 	LoopbackUsers []string // may log in from loopback addresses only
@@ -20,6 +22,8 @@ type Config struct {
 	Log           Log
 
 	origin map[string]string // setting key -> where its value comes from; absent: default
+
+	seenData, seenMemory string // origins that chooseWhere has seen
 }
 
 // User is one who may log in. Hash is RabbitMQ's base64 form, see
@@ -39,6 +43,8 @@ type Limits struct {
 	MaxMessageBytes  int64         // largest message body
 	MaxConnections   int           // 0: no limit
 	Memory           Size          // where publishers are blocked
+	BodyMemoryBytes  int64         // bodies kept in memory besides being on disk
+	DiskFreeBytes    int64         // free space below which publishers are blocked; 0: none
 	HandshakeTimeout time.Duration // from accept to connection.open
 }
 
@@ -47,6 +53,9 @@ type Log struct {
 	Level  slog.Level
 	Format string // text or json
 }
+
+// DefaultData is the data directory if nothing names one.
+const DefaultData = "./warren-data"
 
 // Defaults returns the configuration of a broker nobody configured, users and
 // vhosts included.
@@ -61,6 +70,7 @@ func Defaults() *Config {
 func base() *Config {
 	return &Config{
 		Listen:        []string{":5672"},
+		Data:          DefaultData,
 		Vhosts:        []string{"/"},
 		LoopbackUsers: []string{auth.GuestName},
 		Limits: Limits{
@@ -69,6 +79,8 @@ func base() *Config {
 			Heartbeat:        60 * time.Second,
 			MaxMessageBytes:  16 << 20,
 			Memory:           Size{Percent: 60},
+			BodyMemoryBytes:  16 << 20,
+			DiskFreeBytes:    50_000_000, // as RabbitMQ
 			HandshakeTimeout: 10 * time.Second,
 		},
 		Log:    Log{Level: slog.LevelInfo, Format: "text"},
@@ -78,6 +90,9 @@ func base() *Config {
 
 // complete adds what exists only in the absence of something configured.
 func (c *Config) complete() {
+	if c.Memory {
+		c.Data = ""
+	}
 	if len(c.Users) > 0 {
 		return
 	}

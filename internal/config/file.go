@@ -100,8 +100,10 @@ func stringsOf(v any, list bool) ([]string, error) {
 			out = append(out, item)
 		case int64:
 			out = append(out, strconv.FormatInt(item, 10))
+		case bool:
+			out = append(out, strconv.FormatBool(item))
 		default:
-			return nil, fmt.Errorf("want a string or a whole number, not %v", item)
+			return nil, fmt.Errorf("want a string, a whole number, true or false, not %v", item)
 		}
 	}
 	return out, nil

@@ -34,12 +34,18 @@ func Load(src Sources) (*Config, error) {
 			return nil, err
 		}
 	}
+	if err := c.chooseWhere(); err != nil {
+		return nil, err
+	}
 	for _, s := range Settings() {
 		if v, _ := src.Getenv(s.Env); v != "" { // set but empty means not set, as compose files do it
 			if err := c.apply(s, splitEnv(s, v), s.Env); err != nil {
 				return nil, err
 			}
 		}
+	}
+	if err := c.chooseWhere(); err != nil {
+		return nil, err
 	}
 	for _, s := range Settings() {
 		if values, ok := src.Flags[s.Flag]; ok {
@@ -48,8 +54,29 @@ func Load(src Sources) (*Config, error) {
 			}
 		}
 	}
+	if err := c.chooseWhere(); err != nil {
+		return nil, err
+	}
 	c.complete()
 	return c, c.check()
+}
+
+// chooseWhere settles the choice between a data directory and memory after each
+// kind of source: a stronger one that names either overrules a weaker one that
+// names the other, and one that asks for both contradicts itself.
+func (c *Config) chooseWhere() error {
+	data, memory := c.origin["data"], c.origin["memory"]
+	newData, newMemory := data != c.seenData, memory != c.seenMemory
+	c.seenData, c.seenMemory = data, memory
+	switch {
+	case newData && newMemory && c.Memory:
+		return fmt.Errorf("%s and %s exclude each other: one names a directory, the other wants none", data, memory)
+	case newData && !newMemory && c.Memory:
+		c.Memory = false
+		delete(c.origin, "memory")
+		c.seenMemory = ""
+	}
+	return nil
 }
 
 // apply sets one value and remembers where it came from. A setting that adds up

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -70,7 +71,7 @@ func TestDefaults(t *testing.T) {
 	c := mustLoad(t, "", nil, nil)
 	want := Limits{
 		FrameMaxBytes: 131072, ChannelMax: 2047, Heartbeat: time.Minute, MaxMessageBytes: 16777216,
-		Memory: Size{Percent: 60}, HandshakeTimeout: 10 * time.Second,
+		Memory: Size{Percent: 60}, BodyMemoryBytes: 16 << 20, DiskFreeBytes: 50_000_000, HandshakeTimeout: 10 * time.Second,
 	}
 	if c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)
@@ -166,7 +167,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{name: "users as one table", file: "[users]\nname='a'", want: "w.toml: unknown key users.name"},
 		{name: "no list", file: "listen = ':5672'", want: `w.toml: listen: want a list such as ["a", "b"]`},
 		{name: "a list", file: "[limits]\nframe_max = [1]", want: "w.toml: limits.frame_max: want one value, not a list"},
-		{name: "a float", file: "[limits]\nframe_max = 1.5", want: "w.toml: limits.frame_max: want a string or a whole number, not 1.5"},
+		{name: "a float", file: "[limits]\nframe_max = 1.5", want: "w.toml: limits.frame_max: want a string, a whole number, true or false, not 1.5"},
 		{name: "no address", file: "listen = []", want: "w.toml: listen: names no address"},
 		{name: "missing file", env: map[string]string{"WARREN_CONFIG": "no.toml"}, want: "the configuration file cannot be read: open no.toml: file does not exist"},
 		{name: "range in env", env: map[string]string{"WARREN_FRAME_MAX": "12"}, want: "WARREN_FRAME_MAX: 12 is out of range, it must be from 4096 to 16777216"},
@@ -223,7 +224,7 @@ func TestPrintIsReadAgain(t *testing.T) {
 		t.Error("*** was accepted as a password hash")
 	}
 	again := mustLoad(t, strings.ReplaceAll(text, hidden, hash), nil, nil)
-	c.origin, again.origin = nil, nil
+	c.origin, again.origin, c.seenData, again.seenData, c.seenMemory, again.seenMemory = nil, nil, "", "", "", ""
 	if !reflect.DeepEqual(c, again) {
 		t.Errorf("read again: %+v\nwas: %+v\n%s", again, c, text)
 	}
@@ -242,6 +243,7 @@ func TestBrokerConfig(t *testing.T) {
 	if total := UsableMemoryBytes(); share < total/2 || share > total*7/10 {
 		t.Errorf("60%% of %d is %d?", total, share)
 	}
+	b.Dir = filepath.Join(t.TempDir(), "d") // the default would be in this folder
 	broker, err := broker.Open(b)
 	if err != nil {
 		t.Fatalf("the broker refuses what has been checked: %v", err)
@@ -261,6 +263,68 @@ func TestDefaultsInHelp(t *testing.T) {
 	}
 }
 
+// TestDataOrMemory: within one kind of source the two exclude each other, and a
+// stronger source overrules a weaker one.
+func TestDataOrMemory(t *testing.T) {
+	type m = map[string]string
+	type f = map[string][]string
+	for _, x := range []struct {
+		name, file string
+		env        m
+		flags      f
+		data       string
+		err        string
+	}{
+		{name: "default", data: "./warren-data"},
+		{name: "file", file: "data = 'a'", data: "a"},
+		{name: "variable over file", file: "data = 'a'", env: m{"WARREN_DATA": "b"}, data: "b"},
+		{name: "flag over variable", env: m{"WARREN_DATA": "b"}, flags: f{"data": {"c"}}, data: "c"},
+		{name: "memory in the file", file: "memory = true"},
+		{name: "memory by variable", env: m{"WARREN_MEMORY": "1"}},
+		{name: "memory over a variable's data", env: m{"WARREN_DATA": "b"}, flags: f{"memory": {"true"}}},
+		{name: "data over a variable's memory", env: m{"WARREN_MEMORY": "true"}, flags: f{"data": {"c"}}, data: "c"},
+		{name: "no memory", file: "data = 'a'\nmemory = true\n", err: "w.toml: data and w.toml: memory exclude each other"},
+		{name: "both flags", flags: f{"data": {"c"}, "memory": {"true"}}, err: "--data and --memory exclude each other"},
+		{name: "both variables", env: m{"WARREN_DATA": "b", "WARREN_MEMORY": "true"}, err: "WARREN_DATA and WARREN_MEMORY exclude each other"},
+		{name: "memory off", env: m{"WARREN_MEMORY": "true"}, flags: f{"data": {"c"}, "memory": {"false"}}, data: "c"},
+		{name: "no directory", flags: f{"data": {""}}, err: "--data: names no directory"},
+		{name: "neither", flags: f{"memory": {"maybe"}}, err: `--memory: "maybe" is neither true nor false`},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c, err := load(x.file, x.env, x.flags)
+			if x.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), x.err) {
+					t.Errorf("got %v, want %s", err, x.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b := c.Broker(nil, ""); b.Dir != x.data || c.Memory != (x.data == "") {
+				t.Errorf("data %q, memory %v, want %q", b.Dir, c.Memory, x.data)
+			}
+			var out bytes.Buffer
+			if err := c.Print(&out); err != nil {
+				t.Fatal(err)
+			}
+			if c.Users = nil; strings.Contains(out.String(), "\ndata = ") != (x.data != "") || !strings.Contains(out.String(), "\nmemory = ") {
+				t.Errorf("printed:\n%s", out.String())
+			}
+		})
+	}
+}
+
+func TestDiskSettings(t *testing.T) {
+	c := mustLoad(t, "[limits]\nbody_memory = '64MiB'", nil, map[string][]string{"disk-free-limit": {"0"}})
+	if b := c.Broker(nil, ""); b.BodyMemoryBytes != 64<<20 || b.MinFreeDiskBytes >= 0 {
+		t.Errorf("got %d and %d; 0 would be the broker's default", b.BodyMemoryBytes, b.MinFreeDiskBytes)
+	}
+	if b := Defaults().Broker(nil, ""); b.BodyMemoryBytes != 16<<20 || b.MinFreeDiskBytes != 50_000_000 {
+		t.Errorf("defaults %d and %d", b.BodyMemoryBytes, b.MinFreeDiskBytes)
+	}
+}
+
 func TestEverySettingHasItsOwnNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range Settings() {
@@ -270,7 +334,7 @@ func TestEverySettingHasItsOwnNames(t *testing.T) {
 			}
 			seen[name] = s.Key
 		}
-		if s.Usage == "" || s.Arg == "" {
+		if s.Usage == "" || (s.Arg == "") != s.Bool {
 			t.Errorf("%s has no usage", s.Key)
 		}
 	}

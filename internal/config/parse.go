@@ -83,12 +83,12 @@ func parseBytes(text string) (int64, error) {
 	return int64(f * float64(factor)), nil
 }
 
-// formatBytes writes the largest unit that divides n.
+// formatBytes writes the largest unit that divides n; units of 1024 come first.
 func formatBytes(n int64) string {
 	for _, u := range [...]struct {
 		name  string
 		bytes int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"GB", 1e9}, {"MB", 1e6}, {"KiB", 1 << 10}} {
 		if n != 0 && n%u.bytes == 0 {
 			return strconv.FormatInt(n/u.bytes, 10) + u.name
 		}

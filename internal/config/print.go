@@ -21,6 +21,10 @@ func (c *Config) Print(w io.Writer) error {
 		if s.get == nil {
 			continue
 		}
+		value := s.get(c)
+		if value == nil {
+			continue
+		}
 		table, key, nested := strings.Cut(s.Key, ".")
 		if !nested {
 			table, key = "", s.Key
@@ -33,7 +37,7 @@ func (c *Config) Print(w io.Writer) error {
 		if from == "" {
 			from = "default"
 		}
-		fmt.Fprintf(&b, "%-44s # %s\n", key+" = "+tomlValue(s.get(c)), from)
+		fmt.Fprintf(&b, "%-44s # %s\n", key+" = "+tomlValue(value), from)
 	}
 	for _, u := range c.Users {
 		fmt.Fprintf(&b, "\n[[users]]\nname = %s\npassword_hash = %s\n", tomlString(u.Name), tomlString(hidden))
@@ -49,6 +53,8 @@ func tomlValue(v any) string {
 	switch v := v.(type) {
 	case int64:
 		return strconv.FormatInt(v, 10)
+	case bool:
+		return strconv.FormatBool(v)
 	case []string:
 		quoted := make([]string, len(v))
 		for i, s := range v {

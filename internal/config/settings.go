@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -19,17 +20,18 @@ type Setting struct {
 	Flag  string // without dashes
 	Env   string
 	List  bool   // the flag may be repeated; the variable is comma-separated
+	Bool  bool   // true or false; the flag alone means true
 	Arg   string // what the flag's value is, for the help
 	Usage string
 
 	set func(c *Config, values []string) error // len(values) is 1 unless List
-	get func(c *Config) any                    // for printing: string, int64, []string; nil: not printed
+	get func(c *Config) any                    // for printing: string, int64, bool, []string; nil or a nil value: not printed
 }
 
 // Settings returns all settings in the order in which they are printed and
 // documented. Users of the file have their own form, [[users]].
 func Settings() []Setting {
-	return slices.Concat(whereSettings(), whoSettings(), limitSettings(), logSettings())
+	return slices.Concat(whereSettings(), dataSettings(), whoSettings(), limitSettings(), logSettings())
 }
 
 // Default is the default value as one would write it, "" if there is none.
@@ -86,6 +88,35 @@ func whereSettings() []Setting {
 	}
 	vhosts.get = func(c *Config) any { return c.Vhosts }
 	return []Setting{listen, vhosts}
+}
+
+func dataSettings() []Setting {
+	data := setting("data", "DIR", "directory for what has to survive a restart; made if it is missing")
+	data.set = func(c *Config, values []string) error {
+		if values[0] == "" {
+			return errors.New("names no directory (memory only is another setting)")
+		}
+		c.Data = values[0]
+		return nil
+	}
+	data.get = func(c *Config) any {
+		if c.Memory {
+			return nil // the two exclude each other
+		}
+		return c.Data
+	}
+	memory := setting("memory", "", "keep everything in memory: nothing survives a restart")
+	memory.Bool = true
+	memory.set = func(c *Config, values []string) error {
+		on, err := strconv.ParseBool(values[0])
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", values[0])
+		}
+		c.Memory = on
+		return nil
+	}
+	memory.get = func(c *Config) any { return c.Memory }
+	return []Setting{data, memory}
 }
 
 func whoSettings() []Setting {
@@ -164,11 +195,16 @@ func limitSettings() []Setting {
 			func(c *Config) int64 { return int64(c.Limits.ChannelMax) }),
 		duration("heartbeat", "heartbeat the server proposes, in whole seconds; 0 for none", 0, math.MaxUint16*time.Second,
 			func(c *Config) *time.Duration { return &c.Limits.Heartbeat }),
-		bytesSetting("max_message_size", "largest message body"),
+		bytesSetting("max_message_size", "largest message body", 1, maxMessageCeiling,
+			func(c *Config) *int64 { return &c.Limits.MaxMessageBytes }),
 		number("max_connections", "connections at the same time; 0 for no limit", 0, math.MaxInt32,
 			func(c *Config, n int64) { c.Limits.MaxConnections = int(n) },
 			func(c *Config) int64 { return int64(c.Limits.MaxConnections) }),
 		memorySetting(),
+		bytesSetting("body_memory", "memory for bodies that are in the data directory too, so that consumers need not wait for the disk", minBodyMemory, maxBytes,
+			func(c *Config) *int64 { return &c.Limits.BodyMemoryBytes }),
+		bytesSetting("disk_free_limit", "free space in the data directory below which publishers are blocked; 0 for none", 0, maxBytes,
+			func(c *Config) *int64 { return &c.Limits.DiskFreeBytes }),
 		duration("handshake_timeout", "time a client has from connecting to being logged in", 100*time.Millisecond, time.Hour,
 			func(c *Config) *time.Duration { return &c.Limits.HandshakeTimeout }),
 	}
@@ -197,21 +233,35 @@ func duration(key, usage string, low, high time.Duration, field func(*Config) *t
 // maxMessageCeiling is RabbitMQ's own upper bound of max_message_size.
 const maxMessageCeiling = 512 << 20
 
-func bytesSetting(key, usage string) Setting {
+// minBodyMemory is one block of the log, the unit in which bodies are kept.
+const minBodyMemory = 1 << 20
+
+// maxBytes is no bound that anybody meets, and leaves room for sums.
+const maxBytes = 1 << 60
+
+func bytesSetting(key, usage string, low, high int64, field func(*Config) *int64) Setting {
 	s := setting("limits."+key, "BYTES", usage)
 	s.set = func(c *Config, values []string) error {
 		n, err := parseBytes(values[0])
 		if err != nil {
 			return err
 		}
-		if n < 1 || n > maxMessageCeiling {
-			return fmt.Errorf("%s is out of range, it must be from 1 byte to %s", formatBytes(n), formatBytes(maxMessageCeiling))
+		if n < low || n > high {
+			return fmt.Errorf("%s is out of range, it must be from %s to %s", formatBytes(n), inWords(low), formatBytes(high))
 		}
-		c.Limits.MaxMessageBytes = n
+		*field(c) = n
 		return nil
 	}
-	s.get = func(c *Config) any { return formatBytes(c.Limits.MaxMessageBytes) }
+	s.get = func(c *Config) any { return formatBytes(*field(c)) }
 	return s
+}
+
+// inWords keeps a bare 1 from looking like a number without a unit.
+func inWords(bytes int64) string {
+	if bytes == 1 {
+		return "1 byte"
+	}
+	return formatBytes(bytes)
 }
 
 func memorySetting() Setting {

@@ -53,7 +53,7 @@ func settingsTable() string {
 			key = "`[[users]]`"
 		}
 		usage := strings.ReplaceAll(s.Usage, "|", `\|`)
-		fmt.Fprintf(&b, "| %s | `--%s %s` | `%s` | %s | %s |\n", key, s.Flag, strings.ReplaceAll(s.Arg, "|", `\|`), s.Env, value, usage)
+		fmt.Fprintf(&b, "| %s | `%s` | `%s` | %s | %s |\n", key, strings.TrimSpace("--"+s.Flag+" "+strings.ReplaceAll(s.Arg, "|", `\|`)), s.Env, value, usage)
 	}
 	return b.String()
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,12 +104,16 @@ type server struct {
 
 var startLine = regexp.MustCompile(`^WarrenMQ \S+ listening on (\S+) `)
 
-// serve starts warren serve on a free port and waits until it listens.
+// serve starts warren serve on a free port and waits until it listens. It keeps
+// everything in memory unless told otherwise.
 func serve(t *testing.T, args ...string) *server {
 	t.Helper()
+	if !slices.Contains(args, "--data") && !slices.Contains(args, "--memory") {
+		args = append(args, "--memory")
+	}
 	s := &server{t: t, ended: make(chan struct{})}
 	s.cmd = exec.Command(binary(), append([]string{"serve"}, args...)...)
-	s.cmd.Env = environment()
+	s.cmd.Env = append(environment(), "WARREN_DATA="+t.TempDir())
 	s.cmd.Stderr = &s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -50,7 +50,7 @@ func connectionsAllowed(t *testing.T, want int) int {
 }
 
 func TestResidentMemory(t *testing.T) {
-	s := serve(t, "--listen", "127.0.0.1:0", "--log-level", "warn")
+	s := serve(t, "--memory", "--listen", "127.0.0.1:0", "--log-level", "warn")
 	idle := s.residentBytes()
 	t.Logf("idle: %d KiB resident", idle>>10)
 	if idle > idleBytes {
