@@ -14,6 +14,7 @@ type deadItem struct {
 	queue.Dead
 	q       *Queue
 	refused bool // never entered q: a full queue with x-overflow reject-publish-dlx
+	settled bool // the log has its end in q, together with its publish
 }
 
 // moveDead publishes a dead letter to its exchange and ends it in its source.
@@ -30,12 +31,19 @@ func (w *worker) moveDead(d *deadItem) {
 	w.locked = dedupe(w.locked)
 	lockAll(w.locked)
 	if len(targets) > 0 {
+		if w.e.disk != nil && !d.refused && !q.dead && d.Entry.Flags&queue.Persistent != 0 {
+			w.moving = d
+		}
 		w.enqueueLocked(targets, it)
+		w.moving = nil
 	}
 	if d.refused {
 		w.rel.Drop(store.Ref(d.Entry.Ref))
 	} else if !q.dead {
 		q.m.FinishMove(d.Seq, &w.out)
+		if d.settled {
+			w.out.Facts = w.out.Facts[:0] // its own end, and nothing else
+		}
 		w.carry(q)
 	}
 	unlockAll(w.locked)

@@ -20,6 +20,11 @@ type DiskConfig struct {
 	ResidentBytes int64
 	// MinFreeBytes is the free space below which publishers are blocked.
 	MinFreeBytes uint64
+	// CompactSlackBytes is how much of the log has to be dead before messages are
+	// moved out of its oldest file; 0 means 1 GiB.
+	CompactSlackBytes int64
+	// HandJanitor leaves it to a test to call the janitor.
+	HandJanitor bool
 	// OnFailure hears that the disk has failed: nothing is confirmed any more,
 	// and the owner has to close everything.
 	OnFailure func(error)
@@ -51,7 +56,7 @@ func (e *Engine) openDisk(c Config) error {
 	if report.Records > longReplayRecords {
 		e.checkpointed.Store(-1 << 60) // due at once: the next start need not read all that again
 	}
-	e.janitor = newJanitor(e, c.Disk.MinFreeBytes)
+	e.janitor = newJanitor(e, c.Disk)
 	return nil
 }
 

@@ -15,9 +15,10 @@ import (
 // the oldest log files once nothing in them is needed, and moves what is left in
 // the oldest one to the end of the log when much of the log is dead.
 type janitor struct {
-	e       *Engine
-	minFree uint64
-	w       worker
+	e          *Engine
+	minFree    uint64
+	slackBytes int64
+	w          worker
 
 	mu      sync.Mutex
 	stop    func() bool
@@ -33,9 +34,15 @@ const (
 	moveBatch = 256
 )
 
-func newJanitor(e *Engine, minFree uint64) *janitor {
-	j := &janitor{e: e, minFree: minFree, w: newWorker(e)}
-	j.schedule()
+func newJanitor(e *Engine, c *DiskConfig) *janitor {
+	j := &janitor{e: e, minFree: c.MinFreeBytes, slackBytes: c.CompactSlackBytes, w: newWorker(e)}
+	if j.slackBytes == 0 {
+		j.slackBytes = compactSlackBytes
+	}
+	j.stop = func() bool { return false }
+	if !c.HandJanitor {
+		j.schedule()
+	}
 	return j
 }
 
@@ -157,7 +164,7 @@ func (j *janitor) worthMoving() bool {
 		total += f.Bytes
 		live += f.LiveBytes
 	}
-	return len(files) > 0 && total > 2*live+compactSlackBytes
+	return len(files) > 0 && total > 2*live+j.slackBytes
 }
 
 // moveOldest appends a copy of every message in the oldest file that is still

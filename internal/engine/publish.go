@@ -452,7 +452,15 @@ func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) 
 	if n == 0 {
 		return g, 0
 	}
+	moved := w.moving
+	if moved != nil {
+		n, bytes = n+1, bytes+store.SettledBytes
+	}
 	g = w.e.disk.Reserve(n, bytes, force)
+	if moved != nil {
+		g.Settle(moved.q.id, moved.Seq)
+		moved.settled = true
+	}
 	for i := range items {
 		it := &items[i]
 		if it.flags&queue.Persistent == 0 {

@@ -22,6 +22,9 @@ type worker struct {
 	refuse []queue.Delivery
 	route  topology.RouteScratch
 	locked []*Queue // scratch of dead-letter moves
+	// moving is the dead letter that is being published: its source is settled in
+	// the same group of the log. Nil if that needs no log.
+	moving *deadItem
 }
 
 type unusedQueue struct {

@@ -140,14 +140,25 @@ func (d *Disk) placed(r Ref, bytes, references int) {
 	f.bytes.Add(int64(bytes))
 }
 
-// Group is room for the publish records of one run.
+// SettledBytes is the payload of a settled record of one message, for a group
+// that moves it: it is written where it goes and settled where it was, or
+// neither.
+const SettledBytes = factsFixedBytes + factBytes
+
+// Settle adds a settled record of one message.
+func (g *Group) Settle(q queue.ID, seq queue.Seq) {
+	b, _, _ := g.r.Add(recSettled, SettledBytes)
+	putFacts(b, q, []queue.Fact{{Kind: queue.Settled, Seq: seq, To: seq}}, 0)
+}
+
+// Group is room for the records of one run, which become durable together.
 type Group struct {
 	d *Disk
 	r seglog.Region
 }
 
-// Reserve makes room for publish records: payload bytes from PublishBytes. force
-// says that somebody waits for them.
+// Reserve makes room for records: payload bytes from PublishBytes and
+// SettledBytes. force says that somebody waits for them.
 func (d *Disk) Reserve(records, payloadBytes int, force bool) Group {
 	return Group{d, d.log.Reserve(records, payloadBytes+records*seglog.RecordOverhead, force)}
 }
