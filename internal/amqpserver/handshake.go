@@ -156,6 +156,12 @@ func (c *conn) open(user, vhost string) bool {
 		c.refuse(err.On(wire.IDConnectionOpen))
 		return false
 	}
+	if c.srv.cfg.Engine.Err() != nil {
+		// Nothing could be confirmed any more, and what is published would only
+		// fill the memory.
+		c.refuse(wire.ConnectionError(wire.InternalError, "the broker's disk has failed").On(wire.IDConnectionOpen))
+		return false
+	}
 	eng, err := c.srv.cfg.Engine.Open(vhost, engine.ConnInfo{
 		User: user, FrameMax: c.frameMax, CancelNotify: c.caps.cancelNotify, BlockedNotify: c.caps.blocked,
 	})
