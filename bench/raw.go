@@ -15,17 +15,23 @@ import (
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// Client is one connection with one channel. It allocates nothing once it is
-// set up. It is for one goroutine.
+// Client is one connection with one channel, or several after OpenChannels. It
+// allocates nothing once it is set up. One goroutine may read and another one
+// write.
 type Client struct {
 	nc   net.Conn
 	buf  []byte
 	r, w int
 	ack  []byte
+	body []byte // of the last delivery, if it came in several frames
 }
 
-// channelNumber is the one channel a Client uses.
+// channelNumber is the channel that Connect opens, and that calls without a
+// channel use.
 const channelNumber = 1
+
+// frameMax is the frame size that a Client asks for.
+const frameMax = 131072
 
 // Connect logs in as guest and opens the channel.
 func Connect(nc net.Conn) (*Client, error) {
@@ -39,7 +45,7 @@ func Connect(nc net.Conn) (*Client, error) {
 	}{
 		{wire.IDConnectionStart, []wire.Method{&wire.ConnectionStartOk{Mechanism: "PLAIN", Response: "\x00guest\x00guest", Locale: "en_US"}}},
 		{wire.IDConnectionTune, []wire.Method{
-			&wire.ConnectionTuneOk{ChannelMax: 10, FrameMax: 131072}, &wire.ConnectionOpen{VirtualHost: "/"}}},
+			&wire.ConnectionTuneOk{ChannelMax: 2047, FrameMax: frameMax}, &wire.ConnectionOpen{VirtualHost: "/"}}},
 		{wire.IDConnectionOpenOk, nil},
 	}
 	for _, s := range steps {
@@ -58,18 +64,33 @@ func Connect(nc net.Conn) (*Client, error) {
 // Close drops the connection.
 func (c *Client) Close() error { return c.nc.Close() }
 
-// Call sends a method on the channel and waits for its answer.
-func (c *Client) Call(m wire.Method, answer wire.MethodID) error {
-	if _, err := c.nc.Write(wire.AppendMethodFrame(nil, channelNumber, m)); err != nil {
+// OpenChannels opens channels 2 to upTo.
+func (c *Client) OpenChannels(upTo uint16) error {
+	for n := uint16(channelNumber + 1); n <= upTo; n++ {
+		if err := c.CallOn(n, &wire.ChannelOpen{}, wire.IDChannelOpenOk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CallOn is Call on another channel.
+func (c *Client) CallOn(channel uint16, m wire.Method, answer wire.MethodID) error {
+	if _, err := c.nc.Write(wire.AppendMethodFrame(nil, channel, m)); err != nil {
 		return err
 	}
 	return c.Await(answer)
 }
 
+// Call sends a method on the channel and waits for its answer.
+func (c *Client) Call(m wire.Method, answer wire.MethodID) error {
+	return c.CallOn(channelNumber, m, answer)
+}
+
 // Await reads until a method comes, and fails if the broker closes instead.
 func (c *Client) Await(id wire.MethodID) error {
 	for {
-		f, err := c.next()
+		f, err := c.Next()
 		if err != nil {
 			return err
 		}
@@ -86,8 +107,8 @@ func (c *Client) Await(id wire.MethodID) error {
 	}
 }
 
-// next returns the next frame; it is valid until the following call.
-func (c *Client) next() (wire.Frame, error) {
+// Next returns the next frame; it is valid until the following call.
+func (c *Client) Next() (wire.Frame, error) {
 	for {
 		f, n, err := wire.ParseFrame(c.buf[c.r:c.w], 0)
 		if err != nil || n > 0 {
@@ -118,7 +139,7 @@ func Publishes(queue string, count int, bodyBytes int, persistent bool) []byte {
 		mode = 2
 	}
 	p := wire.Properties{Flags: wire.FlagDeliveryMode, DeliveryMode: mode}
-	one := wire.AppendContent(nil, channelNumber, &wire.BasicPublish{RoutingKey: queue}, &p, make([]byte, bodyBytes), 131072)
+	one := wire.AppendContent(nil, channelNumber, &wire.BasicPublish{RoutingKey: queue}, &p, make([]byte, bodyBytes), frameMax)
 	all := make([]byte, 0, count*len(one))
 	for range count {
 		all = append(all, one...)
@@ -180,7 +201,7 @@ func (c *Client) Ack(tag uint64) error {
 // Confirms reads until the publish with that number is confirmed.
 func (c *Client) Confirms(upTo uint64) error {
 	for {
-		f, err := c.next()
+		f, err := c.Next()
 		if err != nil {
 			return err
 		}
