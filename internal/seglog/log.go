@@ -139,7 +139,7 @@ func (l *Log) Reserve(records, bytes int, force bool) Region {
 	}
 	slack := slackFor(size)
 	size += slack
-	if l.err != nil {
+	if l.err != nil || l.ending {
 		r := Region{b: &batch{}, buf: make([]byte, size), next: l.nextLSN, end: l.nextLSN + LSN(records), slack: int(slack)}
 		l.nextLSN += LSN(records)
 		return r
@@ -362,8 +362,8 @@ func (l *Log) End() LSN {
 	return l.nextLSN
 }
 
-// WaitDurable waits until every record below the position is durable, or the log
-// has failed.
+// WaitDurable waits until every record below the position, which Done has given,
+// is durable, or the log has failed.
 func (l *Log) WaitDurable(position LSN) error {
 	if l.Durable() >= position {
 		return nil

@@ -147,7 +147,8 @@ func (m *manifest) check() error {
 		if before.number >= f.number || before.firstLSN > f.firstLSN || f.number-m.files[0].number > maxFileNumbers {
 			return fmt.Errorf("file %d cannot follow file %d", f.number, before.number)
 		}
-		if before.cutAt > 0 && before.cutLSN != f.firstLSN {
+		// Below the mark, files between the two may have been dropped.
+		if before.cutAt > 0 && before.cutLSN != f.firstLSN && !m.below(i-1) {
 			return fmt.Errorf("file %d does not begin where file %d was cut", f.number, before.number)
 		}
 	}
