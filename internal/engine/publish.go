@@ -347,6 +347,10 @@ const maxKeptRecordBytes = 128 << 10
 
 // enqueue puts a run of messages into all of queues (ascending, no duplicates).
 func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {
+	for len(queues) > maxGroupQueues {
+		w.enqueue(queues[:maxGroupQueues], items, bytes)
+		queues = queues[maxGroupQueues:]
+	}
 	logged := w.e.disk != nil && anyDurable(queues)
 	w.stage(items, len(queues), bytes, logged)
 	lockAll(queues)
@@ -365,6 +369,9 @@ func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {
 	w.putAll(queues, items, logged)
 	unlockAll(queues)
 }
+
+// maxGroupQueues is how many queues one publish record can name.
+const maxGroupQueues = 1<<16 - 1
 
 // release drops references that were never used.
 func (w *worker) release(r store.Ref, n int) {
