@@ -33,6 +33,9 @@ type DiskConfig struct {
 // openDisk recovers what the data directory holds and goes on from there.
 func (e *Engine) openDisk(c Config) error {
 	r := &restorer{e: e, queues: make(map[queue.ID]*Queue), now: e.now()}
+	for _, vh := range e.vhosts {
+		vh.top.Rebuild(true)
+	}
 	disk, report, err := store.OpenDisk(store.DiskConfig{
 		FS: c.Disk.FS, Dir: c.Disk.Dir, FileBytes: c.Disk.FileBytes, ResidentBytes: c.Disk.ResidentBytes,
 		OnDurable: func(seglog.LSN) { e.releaseConfirms() },
@@ -240,6 +243,7 @@ func (r *restorer) finish() (messages int) {
 		q.mu.Unlock()
 	}
 	for _, vh := range r.e.vhosts {
+		vh.top.Rebuild(false)
 		vh.changed()
 	}
 	return messages

@@ -65,7 +65,9 @@ func TestFilesGoAndMessagesStay(t *testing.T) {
 		}
 		drain(t, ch.conn)
 	}
-	t.Log(e.disk.Use(), e.Err())
+	if err := e.checkpoint(func() bool { return false }); err != nil {
+		t.Fatal(err)
+	}
 	before := len(e.disk.Use())
 	e.janitor.round()
 	e.janitor.round()
@@ -90,4 +92,30 @@ func TestFilesGoAndMessagesStay(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestExchangeThatLosesItsLastDurableBinding has an auto-delete exchange with a
+// durable and a transient binding lose the durable one: it stays, although a
+// start sees no binding left.
+func TestExchangeThatLosesItsLastDurableBinding(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	must(t, ch.DeclareExchange(&wire.ExchangeDeclare{Exchange: "x", Type: "fanout", Durable: true, AutoDelete: true}))
+	for _, name := range []string{"q", "transient"} {
+		declare(t, ch, &wire.QueueDeclare{Queue: name, Durable: name == "q"})
+		must(t, ch.BindQueue(&wire.QueueBind{Queue: name, Exchange: "x"}))
+	}
+	must(t, ch.UnbindQueue(&wire.QueueUnbind{Queue: "q", Exchange: "x"}))
+	must(t, ch.BindQueue(&wire.QueueBind{Queue: "q", Exchange: "x", RoutingKey: "again"}))
+	clone := fsys.CrashClone(vfs.KeepNone, nil)
+	e.Abandon()
+	e = openDurable(t, clone)
+	_, ch = open(t, e)
+	must(t, send(ch, publishing{exchange: "x", id: 7, persistent: true}))
+	ch.conn.Flush()
+	if got := idsIn(t, e, "q"); len(got) != 1 {
+		t.Errorf("the exchange leads to nothing: %v", got)
+	}
+	e.Abandon()
 }

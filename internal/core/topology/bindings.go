@@ -133,7 +133,7 @@ func (v *VHost) unlink(b *binding) {
 func (v *VHost) unbind(b *binding) (gone []*Exchange) {
 	source := b.source
 	v.unlink(b)
-	if source.AutoDelete && source.out.n == 0 {
+	if source.AutoDelete && source.out.n == 0 && !v.rebuilding {
 		gone = v.dropExchange(nil, source)
 	}
 	return gone

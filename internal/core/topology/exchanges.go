@@ -137,7 +137,7 @@ func (v *VHost) dropIncoming(gone []*Exchange, in *bindingList) []*Exchange {
 	for in.first != nil {
 		source := in.first.source
 		v.unlink(in.first)
-		if source.AutoDelete && source.out.n == 0 && v.exchanges[source.Name] == source {
+		if source.AutoDelete && source.out.n == 0 && !v.rebuilding && v.exchanges[source.Name] == source {
 			v.removeExchange(source)
 			gone = append(gone, source)
 		}

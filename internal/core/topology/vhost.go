@@ -17,6 +17,7 @@ type VHost struct {
 	queuesByID    map[uint64]*Queue
 	owned         map[uint64]map[uint64]*Queue // connection id -> its exclusive queues by id
 	bindings      map[bindingID]*binding
+	rebuilding    bool
 }
 
 // NewVHost makes a vhost with the exchanges that RabbitMQ predeclares.
@@ -44,6 +45,11 @@ func NewVHost(name string) *VHost {
 	}
 	return v
 }
+
+// Rebuild says whether the topology is being read back from a log. No exchange
+// deletes itself then: that it did so is in the log, and the bindings that kept
+// it from doing so may not be, because they led to what does not survive.
+func (v *VHost) Rebuild(on bool) { v.rebuilding = on }
 
 // Name is the vhost's name.
 func (v *VHost) Name() string { return v.name }
