@@ -271,7 +271,7 @@ func (s *fileScan) run(last bool) error {
 			continue
 		}
 		if h.firstLSN > s.next || broken >= 0 {
-			if s.next >= s.durable && (h.firstLSN > s.next || h.records > 0) {
+			if s.next >= s.durable {
 				break // a torn tail
 			}
 			if err := s.gap(max(broken, 0), at, h.firstLSN, broken < 0); err != nil {

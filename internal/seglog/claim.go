@@ -13,10 +13,10 @@ import (
 
 // idleClaim is the state of that. Guarded by Log.mu.
 type idleClaim struct {
-	armed   bool // the timer runs
-	fired   bool // it has run out
-	since   LSN  // the durable position when it was armed
-	claimed LSN  // what the newest header on the disk says
+	timer   *time.Timer // nil if it does not run
+	fired   bool        // it has run out
+	since   LSN         // the durable position when it was armed
+	claimed LSN         // what the newest header on the disk says
 }
 
 // claim returns the batch to be written now, if any; else it sees to it that the
@@ -30,11 +30,11 @@ func (l *Log) claim() *batch {
 	fired := i.fired
 	i.fired = false
 	if !fired || i.since != l.synced {
-		if !i.armed {
-			i.armed, i.since = true, l.synced
-			time.AfterFunc(l.cfg.ClaimDelay, func() {
+		if i.timer == nil {
+			i.since = l.synced
+			i.timer = time.AfterFunc(l.cfg.ClaimDelay, func() {
 				l.mu.Lock()
-				i.armed, i.fired = false, true
+				i.timer, i.fired = nil, true
 				l.work.Signal()
 				l.mu.Unlock()
 			})

@@ -127,7 +127,7 @@ type world struct {
 	mem          *vfs.MemFS
 	fault        *vfs.Fault
 	after        *vfs.MemFS // what the crash left, once it has happened
-	chance, run_ int
+	chance, runs int
 
 	log     *Log
 	entries map[LSN]entry
@@ -205,9 +205,9 @@ func (w *world) crash() {
 func (w *world) run() error {
 	for range 4 + w.rng.IntN(4) {
 		w.arm()
-		w.run_++
+		w.runs++
 		if err := w.generation(); err != nil {
-			return fmt.Errorf("run %d: %w", w.run_, err)
+			return fmt.Errorf("run %d: %w", w.runs, err)
 		}
 		w.mem = w.after
 	}
@@ -430,7 +430,7 @@ func (w *world) finishRegion() {
 	end := h.r.next + LSN(len(h.sizes))
 	for _, n := range h.sizes {
 		payload, at, lsn := h.r.Add(7, n)
-		e := entry{run: w.run_, bytes: n, regionEnd: end, place: at}
+		e := entry{run: w.runs, bytes: n, regionEnd: end, place: at}
 		e.fill(payload, lsn)
 		w.entries[lsn] = e
 		w.tally.records++

@@ -192,7 +192,7 @@ func (l *Log) makeSpares(f *logFile) {
 // wanted.
 func (l *Log) makeSpare() bool {
 	l.files.mu.Lock()
-	if l.files.closed || len(l.files.spares) >= l.cfg.Spares {
+	if l.files.closed || len(l.files.spares) >= l.cfg.Spares || !l.roomForSpare() {
 		l.files.making = false
 		l.files.mu.Unlock()
 		return false
@@ -225,6 +225,13 @@ func (l *Log) makeSpare() bool {
 	}
 	l.files.spares = append(l.files.spares, name)
 	return true
+}
+
+// roomForSpare tells whether a spare would leave enough of the disk for a file
+// that is growing. Called with files.mu held.
+func (l *Log) roomForSpare() bool {
+	free, err := l.cfg.FS.Free(l.cfg.Dir)
+	return err != nil || free >= 2*uint64(l.cfg.FileBytes)
 }
 
 // Drop gives a file up: none of its records will be read again. It has to be the

@@ -71,9 +71,9 @@ type Log struct {
 	at        int64     // where the next batch of file begins
 	number    uint32    // of the newest file, 0 if there has been none
 	nextLSN   LSN
-	backlog   int64 // bytes that are not durable
-	lazy      bool  // a flush timer runs
-	flush     bool  // the flush timer has fired
+	backlog   int64       // bytes that are not durable
+	lazy      *time.Timer // flushes, nil if it does not run
+	flush     bool        // the flush timer has fired
 	idle      idleClaim
 	resident  []residentBlock
 	residentN int64
@@ -192,11 +192,10 @@ func (l *Log) schedule(b *batch, force bool) {
 		}
 		return
 	}
-	if !l.lazy && !b.force {
-		l.lazy = true
-		time.AfterFunc(l.cfg.FlushDelay, func() {
+	if l.lazy == nil && !b.force {
+		l.lazy = time.AfterFunc(l.cfg.FlushDelay, func() {
 			l.mu.Lock()
-			l.lazy, l.flush = false, true
+			l.lazy, l.flush = nil, true
 			l.work.Signal()
 			l.mu.Unlock()
 		})

@@ -237,6 +237,13 @@ func (l *Log) end(err error) bool {
 	l.files.closed = true
 	l.files.mu.Unlock()
 	l.files.spareWG.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, timer := range []*time.Timer{l.lazy, l.idle.timer} {
+		if timer != nil {
+			timer.Stop() // else it would keep the log in memory until it fires
+		}
+	}
 	return true
 }
 
