@@ -122,12 +122,13 @@ func (e entry) is(b []byte, lsn LSN, scratch *[]byte) bool {
 
 // world is a disk, the log on it, and what is known about it.
 type world struct {
-	seed         uint64
-	rng          *rand.Rand
-	mem          *vfs.MemFS
-	fault        *vfs.Fault
-	after        *vfs.MemFS // what the crash left, once it has happened
-	chance, runs int
+	seed   uint64
+	rng    *rand.Rand
+	mem    *vfs.MemFS
+	fault  *vfs.Fault
+	after  *vfs.MemFS // what the crash left, once it has happened
+	chance int        // an operation is the last one with a chance of one in that many
+	runs   int
 
 	log     *Log
 	entries map[LSN]entry
