@@ -40,7 +40,7 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
-	lastPos          session.Position // what the last flushed publishes wait for
+	lastPos          session.Position // what all publishes so far wait for
 	readerHeld       atomic.Bool
 	woken            atomic.Bool // the connection is ending: no alarm holds its reader
 }

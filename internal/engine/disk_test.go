@@ -119,3 +119,26 @@ func TestExchangeThatLosesItsLastDurableBinding(t *testing.T) {
 	}
 	e.Abandon()
 }
+
+// TestCommitWaitsForAllItsPublishes commits a transaction whose last publish
+// needs no disk: the ones before it do.
+func TestCommitWaitsForAllItsPublishes(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true})
+	declare(t, ch, &wire.QueueDeclare{Queue: "memory"})
+	must(t, ch.BindQueue(&wire.QueueBind{Queue: "q", Exchange: "amq.fanout"}))
+	must(t, ch.BindQueue(&wire.QueueBind{Queue: "memory", Exchange: "amq.fanout"}))
+	must(t, ch.SelectTx())
+	must(t, send(ch, publishing{exchange: "amq.fanout", id: 1, persistent: true}))
+	must(t, send(ch, publishing{key: "memory", id: 2}))
+	var clone *vfs.MemFS
+	must(t, ch.CommitTx(func() { clone = fsys.CrashClone(vfs.KeepNone, nil) }))
+	e.Abandon()
+	e = openDurable(t, clone)
+	if got := idsIn(t, e, "q"); len(got) != 1 {
+		t.Errorf("after commit-ok and a power loss the queue holds %v", got)
+	}
+	e.Abandon()
+}

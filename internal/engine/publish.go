@@ -326,7 +326,7 @@ func (c *Conn) flushPublishes() {
 	}
 	run.number++
 	pos := w.pos
-	c.lastPos = pos
+	c.lastPos = max(c.lastPos, pos)
 	if len(run.channels) > 0 && c.e.holding.Load() {
 		pos = max(pos, c.e.mark()) // what needs no disk waits too while confirms are held
 	}
