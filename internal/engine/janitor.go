@@ -16,7 +16,7 @@ import (
 // the oldest one to the end of the log when much of the log is dead.
 type janitor struct {
 	e          *Engine
-	minFree    uint64
+	watch      *diskWatch
 	slackBytes int64
 	w          worker
 
@@ -35,12 +35,13 @@ const (
 )
 
 func newJanitor(e *Engine, c *DiskConfig) *janitor {
-	j := &janitor{e: e, minFree: c.MinFreeBytes, slackBytes: c.CompactSlackBytes, w: newWorker(e)}
+	j := &janitor{e: e, watch: newDiskWatch(e, c.MinFreeBytes), slackBytes: c.CompactSlackBytes, w: newWorker(e)}
 	if j.slackBytes == 0 {
 		j.slackBytes = compactSlackBytes
 	}
 	j.stop = func() bool { return false }
 	if !c.HandJanitor {
+		j.watch.start()
 		j.schedule()
 	}
 	return j
@@ -69,6 +70,7 @@ func (j *janitor) close() {
 	}
 	j.mu.Unlock()
 	j.running.Wait()
+	j.watch.close()
 }
 
 func (j *janitor) ended() bool {
@@ -79,9 +81,7 @@ func (j *janitor) ended() bool {
 
 // round does what there is to do.
 func (j *janitor) round() {
-	if free, err := j.e.disk.Free(); err == nil {
-		j.e.alarm.setDisk(free < j.minFree)
-	}
+	j.watch.look()
 	if j.e.Err() != nil {
 		return
 	}
