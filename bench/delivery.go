@@ -102,10 +102,11 @@ type Confirmation struct {
 	Refused  bool
 }
 
-// NextConfirmation reads up to the next confirm; a close is an error.
-func (c *Client) NextConfirmation() (Confirmation, error) {
+// NextConfirmation reads up to the next confirm; a close is an error. before is
+// as for NextDelivery.
+func (c *Client) NextConfirmation(before func() error) (Confirmation, error) {
 	for {
-		f, err := c.Next()
+		f, err := c.frame(before)
 		if err != nil {
 			return Confirmation{}, err
 		}

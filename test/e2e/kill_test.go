@@ -19,6 +19,12 @@ const (
 	minUnacked     = 100
 
 	defaultKills = 4
+
+	// longLife is how long every fourth life takes at least: what the broker does
+	// each second, such as checkpoints, happens in those.
+	longLife = 900 * time.Millisecond
+
+	drainPatience = 2 * time.Minute
 )
 
 // fromEnv is a number from the environment.
@@ -47,7 +53,7 @@ func TestKill(t *testing.T) {
 	seed := fromEnv(t, "WARREN_E2E_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
+	dir := evidence(t)
 	c := newChecker(mixedStreams(), mixedQueues)
 	counted, least, leastUnacked := 0, int64(1<<40), int64(1<<40)
 	for n := 1; counted < kills; n++ {
@@ -57,7 +63,11 @@ func TestKill(t *testing.T) {
 		if n%5 == 0 {
 			killWhileStarting(t, dir, time.Duration(random.IntN(30))*time.Millisecond)
 		}
-		unconfirmed, unacked := oneLife(t, c, dir, n > 1, time.Duration(random.IntN(250))*time.Millisecond)
+		length := time.Duration(random.IntN(250)) * time.Millisecond
+		if n%4 == 0 {
+			length = longLife + 3*length
+		}
+		unconfirmed, unacked := oneLife(t, c, dir, n > 1, length)
 		t.Logf("kill %d: %d publishes unconfirmed, %d deliveries unacked", n, unconfirmed, unacked)
 		if unconfirmed >= minUnconfirmed && unacked >= minUnacked {
 			counted++
@@ -71,6 +81,23 @@ func TestKill(t *testing.T) {
 	sent, sure := c.judge()
 	t.Logf("%d kills, each with at least %d publishes unconfirmed and %d deliveries unacked", counted, least, leastUnacked)
 	report(t, c, sent, sure)
+}
+
+// evidence is a directory that stays if the test fails.
+func evidence(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "warren-kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the data directory is kept: %s", dir)
+		} else if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // report prints the checker's counts; what must not happen fails the test.
@@ -106,7 +133,7 @@ func killWhileStarting(t *testing.T, dir string, after time.Duration) {
 }
 
 // oneLife starts the broker, puts it under load and kills it.
-func oneLife(t *testing.T, c *checker, dir string, again bool, extra time.Duration) (unconfirmed, unacked int64) {
+func oneLife(t *testing.T, c *checker, dir string, again bool, length time.Duration) (unconfirmed, unacked int64) {
 	t.Helper()
 	c.nextLife()
 	l := &life{t: t, c: c, s: serveData(t, dir)}
@@ -130,7 +157,7 @@ func oneLife(t *testing.T, c *checker, dir string, again bool, extra time.Durati
 	l.consume("tx.out", 10)
 	l.work()
 	l.move()
-	<-time.After(extra)
+	<-time.After(length)
 	eventually(t, "enough in the air", func() bool {
 		return t.Failed() || c.unconfirmed() >= 2*minUnconfirmed && l.held.Load() >= 2*minUnacked
 	})
@@ -168,7 +195,7 @@ func drain(t *testing.T, c *checker, dir string) {
 		t.Fatal(err)
 	}
 	empty, before := 0, int64(-1)
-	eventually(t, "queues empty", func() bool {
+	within(t, drainPatience, "queues empty", func() bool {
 		received := c.received.Load()
 		if messages(t, conn) == 0 && l.held.Load() == 0 && received == before {
 			empty++

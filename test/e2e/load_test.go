@@ -208,7 +208,7 @@ func (l *life) publish(s *stream, window, burst int) {
 		defer close(over)
 		low := s.born // all below it are settled
 		for {
-			f, err := c.NextConfirmation()
+			f, err := c.NextConfirmation(nil)
 			if err != nil {
 				return err
 			}

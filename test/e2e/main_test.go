@@ -25,6 +25,9 @@ import (
 // patience bounds every wait for something that has to happen.
 const patience = 10 * time.Second
 
+// startPatience bounds a start, which may have to recover a backlog.
+const startPatience = time.Minute
+
 // binary is the path of the warren that TestMain has built.
 func binary() string { return os.Getenv("WARREN_E2E_BINARY") }
 
@@ -123,7 +126,7 @@ func serve(t *testing.T, args ...string) *server {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
+	timer := time.AfterFunc(startPatience, func() { s.cmd.Process.Kill() })
 	line, _ := bufio.NewReader(stdout).ReadString('\n')
 	timer.Stop()
 	s.listening = time.Since(began)
@@ -192,6 +195,12 @@ func (b *lockedBuffer) String() string {
 
 // eventually polls until the condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	within(t, patience, what, holds)
+}
+
+// within is eventually with a patience of its own.
+func within(t testing.TB, patience time.Duration, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

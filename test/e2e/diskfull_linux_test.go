@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	smallDiskBytes = 320 << 20
+	moreBytes      = 1 << 30
+)
+
+// smallDisk mounts a file system of that size in memory.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprint("size=", smallDiskBytes)); err != nil {
+		t.Skipf("A FULL DISK IS NOT TESTED: mounting a tmpfs: %v (it takes root)", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// enlarge makes room on a file system of smallDisk.
+func enlarge(t *testing.T, dir string) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprint("size=", moreBytes)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fillingStreams fill a disk.
+func fillingStreams() []*stream {
+	to := func(q string) func(uint64) []string { return func(uint64) []string { return []string{q} } }
+	key := func(q string) func(uint64) string { return func(uint64) string { return q } }
+	return []*stream{
+		{name: "plain", key: key("q.0"), bodyBytes: func(seq uint64) int { return bodyHeaderBytes + int(seq*37%8000) }, queues: to("q.0"), final: to("q.0")},
+		{name: "large", key: key("large"), bodyBytes: func(seq uint64) int { return int(200+seq%7*100) << 10 }, queues: to("large"), final: to("large")},
+	}
+}
+
+// filled starts a broker on a small disk and its publishers.
+func filled(t *testing.T, c *checker, dir string, args ...string) *life {
+	c.nextLife()
+	l := &life{t: t, c: c, s: serveData(t, dir, args...)}
+	declareMixed(t, l.s, false)
+	l.publish(c.streams[0], 1000, 50)
+	l.publish(c.streams[1], 8, 2)
+	return l
+}
+
+// TestDiskFills lets load fill a small disk. Publishers are blocked in time, and
+// nothing that was confirmed is missing after a kill; or, without a limit of free
+// space, the broker ends with one line that says why, and the same holds.
+func TestDiskFills(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Run("blocked and killed", func(t *testing.T) {
+		dir := smallDisk(t)
+		c := newChecker(fillingStreams(), mixedQueues)
+		l := filled(t, c, dir)
+		blocked := l.watchBlocked()
+		eventually(t, "publishers are blocked", blocked.Load)
+		n := c.confirmedCount()
+		l.ending.Store(true)
+		l.s.cmd.Process.Kill()
+		<-l.s.ended
+		l.over()
+		t.Logf("blocked after %d confirms", n)
+		enlarge(t, dir)
+		drain(t, c, dir)
+		sent, sure := c.judge()
+		report(t, c, sent, sure)
+	})
+	t.Run("blocked and drained", func(t *testing.T) {
+		dir := smallDisk(t)
+		c := newChecker(fillingStreams(), mixedQueues)
+		l := filled(t, c, dir)
+		blocked := l.watchBlocked()
+		eventually(t, "publishers are blocked", blocked.Load)
+		l.consume("q.0", 0)
+		l.consume("large", 0)
+		eventually(t, "publishers go on", func() bool { return !blocked.Load() })
+		n := c.confirmedCount()
+		eventually(t, "confirms go on", func() bool { return c.confirmedCount() > n+1000 })
+		t.Logf("%d confirmed before, %d after", n, c.confirmedCount())
+		l.ending.Store(true)
+		l.s.cmd.Process.Kill()
+		<-l.s.ended
+		l.over()
+		drain(t, c, dir)
+		sent, sure := c.judge()
+		report(t, c, sent, sure)
+	})
+	t.Run("full", func(t *testing.T) {
+		dir := smallDisk(t)
+		c := newChecker(fillingStreams(), mixedQueues)
+		l := filled(t, c, dir, "--disk-free-limit", "0")
+		l.ending.Store(true) // by itself
+		select {
+		case <-l.s.ended:
+		case <-time.After(2 * patience):
+			t.Error("still there on a full disk")
+		}
+		l.over()
+		if code := l.s.cmd.ProcessState.ExitCode(); code <= 0 {
+			t.Errorf("status %d", code)
+		}
+		said := l.s.stderr.String()
+		if !strings.Contains(said, "\nwarren: ") || !strings.Contains(said, "no space left") || strings.Contains(said, "panic") {
+			t.Errorf("it does not say clearly that the disk is full: %s", said)
+		}
+		t.Logf("ended with %s", said[strings.LastIndex(strings.TrimSpace(said), "\n")+1:])
+		enlarge(t, dir)
+		drain(t, c, dir)
+		sent, sure := c.judge()
+		report(t, c, sent, sure)
+	})
+}
+
+// confirmedCount is how many publishes of this life have been answered.
+func (c *checker) confirmedCount() (n uint64) {
+	for _, s := range c.streams {
+		n += s.settled.Load()
+	}
+	return n
+}
+
+// watchBlocked tells whether a publisher is blocked: one that publishes now and
+// then, to a queue of its own.
+func (l *life) watchBlocked() *atomic.Bool {
+	conn, err := amqp.Dial(l.s.url("guest:guest", ""))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	q, err := ch.QueueDeclare("", false, false, true, false, amqp.Table{"x-max-length": 1})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var blocked atomic.Bool
+	ended := make(chan struct{})
+	notes := conn.NotifyBlocked(make(chan amqp.Blocking, 10))
+	l.run("watch", func() error {
+		defer close(ended)
+		for n := range notes {
+			blocked.Store(n.Active)
+		}
+		return nil
+	})
+	l.run("publish now and then", func() error {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return nil
+			case <-tick.C:
+				if blocked.Load() {
+					continue
+				}
+				if err := ch.PublishWithContext(context.Background(), "", q.Name, false, false, amqp.Publishing{}); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	// It may be blocked: say goodbye without waiting for an answer.
+	l.atEnd(func() { conn.CloseDeadline(time.Now()) })
+	return &blocked
+}
