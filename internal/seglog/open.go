@@ -152,7 +152,12 @@ func (l *Log) recover(visit func(Entry) error) (*Report, error) {
 	if err := s.run(); err != nil {
 		return nil, err
 	}
-	// Only now, when nothing is damaged, is anything changed.
+	// Only now, when nothing is damaged, is anything changed. If the last run was
+	// killed between renaming the manifest and syncing the directory, a power
+	// loss could still bring the one before it back, with files that it names.
+	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+		return nil, err
+	}
 	if err := l.tidyDir(); err != nil {
 		return nil, err
 	}
