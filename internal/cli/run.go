@@ -102,6 +102,7 @@ amqp://guest:guest@localhost:5672/.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(
 		&cobra.Group{ID: "broker", Title: "Broker:"},
+		&cobra.Group{ID: "data", Title: "Data directories, of brokers that do not run:"},
 		&cobra.Group{ID: "messages", Title: "Messages, on any AMQP 0-9-1 broker:"},
 		&cobra.Group{ID: "topology", Title: "Queues, exchanges and bindings, on any AMQP 0-9-1 broker:"},
 	)
@@ -114,6 +115,7 @@ amqp://guest:guest@localhost:5672/.`,
 	lesson := demo.Command(os.Getenv, embeddedBroker)
 	lesson.Args = noArgs
 	add("broker", lesson, serveCommand(), hashPasswordCommand())
+	add("data", checkCommand(), dumpCommand(), salvageCommand())
 	add("messages", publishCommand(), consumeCommand(), getCommand())
 	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand())
 	root.AddCommand(versionCommand())

@@ -20,6 +20,9 @@ func makeSeq(level int, pos uint64) Seq { return Seq(uint64(level)<<56 | pos) }
 func (s Seq) level() int                { return int(s >> 56) }
 func (s Seq) pos() uint64               { return uint64(s) & (1<<56 - 1) }
 
+// Split is the priority level and the position in it.
+func (s Seq) Split() (level int, pos uint64) { return s.level(), s.pos() }
+
 // Entry is what the queue keeps of a message: 16 bytes, no pointer.
 type Entry struct {
 	Ref       uint64 // where the host keeps the body; opaque to the machine

@@ -1,0 +1,62 @@
+package store
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
+)
+
+// Facts is a decoded settled, delivered or returned record.
+type Facts struct {
+	Type   uint8
+	Queue  queue.ID
+	Ranges []FactRange
+}
+
+// FactRange is a range of messages, both ends included; of a returned record one
+// message and how often it has come back.
+type FactRange struct {
+	From, To queue.Seq
+	Count    uint32
+}
+
+// Name says what happened to the messages.
+func (f *Facts) Name() string { return TypeName(f.Type) }
+
+// TypeName is what a record type is called in the documentation.
+func TypeName(typ uint8) string {
+	names := map[uint8]string{recPublish: "publish", recSettled: "settled", recDelivered: "delivered", recReturned: "returned",
+		recQueue: "queue", recQueueGone: "queue-gone", recExchange: "exchange", recExchangeGone: "exchange-gone",
+		recBinding: "binding", recBindingGone: "binding-gone", recCounters: "counters"}
+	if n := names[typ]; n != "" {
+		return n
+	}
+	return strconv.Itoa(int(typ))
+}
+
+// Decode takes a record apart: a *Published, a *Facts or a *Definition. What it
+// returns aliases the record.
+func Decode(e seglog.Entry) (any, error) {
+	if e.Version != 0 {
+		return nil, fmt.Errorf("%w: type %d, version %d", ErrFormat, e.Type, e.Version)
+	}
+	switch e.Type {
+	case recPublish:
+		p, err := parsePublish(e.Payload)
+		return &p, err
+	case recSettled, recDelivered, recReturned:
+		f := &Facts{Type: e.Type}
+		err := parseFacts(e.Payload, func(q queue.ID, a, b uint64) {
+			r := FactRange{From: queue.Seq(a), To: queue.Seq(b)}
+			if e.Type == recReturned {
+				r.To, r.Count = r.From, uint32(b)
+			}
+			f.Queue, f.Ranges = q, append(f.Ranges, r)
+		})
+		return f, err
+	}
+	d, err := parseDefinition(e.Type, e.Payload)
+	return &d, err
+}
