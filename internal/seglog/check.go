@@ -360,7 +360,7 @@ func (s *fileScan) give(b []byte, at int64, timeMillis int64) error {
 // file, up to the record end. Numbers hold as long as the lengths lead from one
 // record to the next; behind that the rest is lost.
 func (s *fileScan) rescue(spot, from, to int64, end LSN, timeMillis int64, why string) error {
-	first, lostAt := s.next, spot
+	first, lostAt, known := s.next, spot, len(s.out.Bad)
 	for at := from; s.next < end && at+RecordOverhead <= to; {
 		if rest := blockBytes - at%blockBytes; rest < RecordOverhead {
 			at += rest
@@ -397,7 +397,7 @@ func (s *fileScan) rescue(spot, from, to int64, end LSN, timeMillis int64, why s
 		at += int64(n)
 	}
 	s.bad(lostAt, first, end, why)
-	if first == end { // every record was saved, but the batch is damaged
+	if len(s.out.Bad) == known { // every record was saved, but the batch is damaged
 		s.out.Bad = append(s.out.Bad, BadSpot{File: logName(s.f.number), Offset: spot, First: end, End: end, Why: why})
 	}
 	s.next = end
