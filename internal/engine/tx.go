@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/warrenmq/warren/internal/core/message"
+	"github.com/warrenmq/warren/internal/core/session"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -79,9 +80,10 @@ func (t *tx) giveBack(dst []out) []out {
 	return dst
 }
 
-// CommitTx applies the transaction (tx.commit). onOk is called once the publishes
-// are in their queues, before acks make room for deliveries. Messages that a
-// full queue refuses are lost and reported as RabbitMQ does.
+// CommitTx applies the transaction (tx.commit). onOk is called once it is done:
+// in memory before acks make room for deliveries, with a disk once publishes and
+// acks, in this order, are durable. Messages that a full queue refuses are lost
+// and reported as RabbitMQ does.
 func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	t := ch.tx
 	if t == nil {
@@ -105,12 +107,9 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	}
 	c.Flush()
 	ch.txCommitting = false
-	if err := c.e.waitPosition(c.lastPos); err != nil {
-		return err
-	}
 	refused := len(ch.nacks) > 0
 	ch.nacks = ch.nacks[:0]
-	if !refused {
+	if c.e.disk == nil && !refused {
 		onOk()
 	}
 	w := &c.w
@@ -119,6 +118,18 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 		ch.settle(w, s.list, s.what)
 	}
 	w.finish()
+	if c.e.disk != nil {
+		pos := c.lastPos
+		if len(t.settled) > 0 {
+			pos = session.Position(c.e.disk.End()) // acks have no position of their own
+		}
+		if err := c.e.waitPosition(pos); err != nil {
+			return err
+		}
+		if !refused {
+			onOk()
+		}
+	}
 	if refused {
 		return wire.ChannelError(wire.PreconditionFailed, "partial tx completion")
 	}
