@@ -202,10 +202,10 @@ func (c *Checker) scanFile(s *fileScan, i int) error {
 	case err == nil: // the last one, or one whose successor has been given up
 		s.durable = c.claims(s.f)
 		if last {
-			s.durable = max(s.durable, m.clean, m.mark.From, s.f.cutLSN)
+			s.durable = max(s.durable, m.clean, m.durable, m.mark.From, s.f.cutLSN)
 		}
 	case last:
-		s.durable = max(s.f.firstLSN, m.clean, m.mark.From)
+		s.durable = max(s.f.firstLSN, m.clean, m.durable, m.mark.From)
 	default:
 		s.durable = s.f.firstLSN
 	}

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -62,6 +64,7 @@ func TestCrash(t *testing.T) {
 type tally struct {
 	opens, crashes, recoveryCrashes, kills, faults, closes     int
 	records, large, torn, reappended, drops, loads, rolls, cut int
+	marks, marked                                              int
 }
 
 func (c *tally) each() map[string]*int {
@@ -70,6 +73,7 @@ func (c *tally) each() map[string]*int {
 		"faults": &c.faults, "closes": &c.closes, "records": &c.records, "large regions": &c.large,
 		"torn tails": &c.torn, "records written again": &c.reappended, "drops": &c.drops,
 		"loads": &c.loads, "files": &c.rolls, "cut files": &c.cut,
+		"marks": &c.marks, "starts at a mark": &c.marked,
 	}
 }
 
@@ -137,6 +141,7 @@ type world struct {
 	gone    LSN // everything below has been dropped for good
 	mayGo   LSN // everything below may be dropped
 	open    []heldRegion
+	marks   map[string]map[LSN]Place // places of all that was durable when a mark was set
 
 	scratch []byte
 	tally   tally
@@ -152,7 +157,7 @@ const worldDir = "/a/data"
 func newWorld(seed uint64) *world {
 	return &world{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), mem: vfs.NewMem(),
-		entries: map[LSN]entry{}, next: 1, floor: 1, gone: 1, mayGo: 1,
+		entries: map[LSN]entry{}, marks: map[string]map[LSN]Place{}, next: 1, floor: 1, gone: 1, mayGo: 1,
 	}
 }
 
@@ -271,7 +276,10 @@ func (w *world) endLog() error {
 func (w *world) openLog() error {
 	var wrong error
 	first, next := LSN(0), LSN(0)
-	l, report, err := openInline(w.config(), func(e Entry) error {
+	c := w.config()
+	var mark Mark
+	c.OnMark = func(m Mark) error { mark = m; return nil }
+	l, report, err := openInline(c, func(e Entry) error {
 		want, ok := w.entries[e.LSN]
 		switch {
 		case first > 0 && e.LSN != next:
@@ -301,6 +309,12 @@ func (w *world) openLog() error {
 	w.tally.opens++
 	if first == 0 {
 		first, next = report.NextLSN, report.NextLSN
+	}
+	if mark.From > 0 {
+		w.tally.marked++
+	}
+	if err := w.checkMark(mark); err != nil {
+		return err
 	}
 	switch {
 	case report.NextLSN != next:
@@ -341,7 +355,7 @@ func (w *world) openLog() error {
 func (w *world) step() error {
 	before := w.log.Durable()
 	var err error
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(13) {
 	case 0, 1, 2, 3, 4:
 		w.reserve()
 		if w.rng.IntN(4) > 0 {
@@ -365,6 +379,8 @@ func (w *world) step() error {
 	case 11:
 		w.drop()
 		err = w.readSome(3)
+	case 12:
+		w.mark()
 	}
 	if w.after == nil && w.rng.IntN(100) == 0 {
 		w.crash()
@@ -452,6 +468,56 @@ func (w *world) drop() {
 	if w.after == nil {
 		w.gone = files[1].FirstLSN
 	}
+}
+
+// mark sets a mark, as a checkpoint does that knows all records by place.
+func (w *world) mark() {
+	durable := w.log.Durable()
+	files := w.log.Files()
+	from := w.log.Marked().From
+	if len(files) == 0 || durable <= max(from, files[0].FirstLSN) {
+		return
+	}
+	from = max(from, durable-LSN(w.rng.Uint64N(uint64(min(20, durable-max(from, files[0].FirstLSN))))))
+	places := map[LSN]Place{}
+	for lsn := files[0].FirstLSN; lsn < durable; lsn++ {
+		places[lsn] = w.entries[lsn].place
+	}
+	name := fmt.Sprintf("ckpt-%d", len(w.marks))
+	w.marks[name] = places
+	w.mayGo = max(w.mayGo, from)
+	if w.log.SetMark(Mark{Name: name, From: from}) != nil {
+		return
+	}
+	w.tally.marks++
+	if w.after == nil {
+		w.gone = max(w.gone, from)
+	}
+}
+
+// checkMark reads what was there when the mark was set, by the places of then.
+func (w *world) checkMark(m Mark) error {
+	if m.From == 0 {
+		return nil
+	}
+	files := w.log.Files()
+	places := w.marks[m.Name]
+	for _, lsn := range slices.Sorted(maps.Keys(places)) {
+		at := places[lsn]
+		if len(files) == 0 || lsn < files[0].FirstLSN || w.log.Err() != nil {
+			continue
+		}
+		if w.rng.IntN(5) > 0 && lsn < m.From {
+			continue
+		}
+		if err := w.log.Load(at); err != nil {
+			return fmt.Errorf("load LSN %d where %s has it: %w", lsn, m.Name, err)
+		}
+		if r, ok := w.log.Resident(at); !ok || !w.entries[lsn].is(r.Payload, lsn, &w.scratch) {
+			return fmt.Errorf("LSN %d has wrong bytes where %s has it", lsn, m.Name)
+		}
+	}
+	return nil
 }
 
 // readSome reads records that are there.

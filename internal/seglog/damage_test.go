@@ -17,6 +17,7 @@ type sample struct {
 	all     []Entry
 	batches []sampleBatch
 	files   []manifestFile
+	durable LSN // as the manifest has it
 }
 
 type sampleBatch struct {
@@ -62,7 +63,7 @@ func newSample(t *testing.T, clean bool) *sample {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.files = m.files
+	s.files, s.durable = m.files, m.durable
 	s.findBatches(t)
 	return s
 }
@@ -98,7 +99,7 @@ func (s *sample) name(f manifestFile) string { return testDir + "/" + logName(f.
 
 // claimed is the highest LSN that something other than batch i says is durable.
 func (s *sample) claimed(i int) LSN {
-	claim := s.files[len(s.files)-1].firstLSN
+	claim := max(s.files[len(s.files)-1].firstLSN, s.durable)
 	for j, b := range s.batches {
 		if j != i {
 			claim = max(claim, b.header.durableLSN)

@@ -51,7 +51,7 @@ func (l *Log) openForWrite(f *logFile) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h, l.nameFile(f, h, manifestFile{})
+	return h, l.nameFile(f, h, manifestFile{}, f.firstLSN)
 }
 
 // makeFile makes a log file, from a spare if one fits. It is not in the manifest
@@ -97,13 +97,13 @@ func (l *Log) useSpare(path string) (vfs.File, error) {
 // nameFile makes the file's name durable and then puts it into the manifest.
 // From then on recovery reads it, and takes it as a claim that everything below
 // its first LSN is durable. In the same stroke an older file is cut, if cut says
-// so, and one that holds nothing below that LSN is forgotten. On error h is
-// closed.
-func (l *Log) nameFile(f *logFile, h vfs.File, cut manifestFile) error {
+// so, and one that holds nothing below that LSN is forgotten. durable is for the
+// manifest. On error h is closed.
+func (l *Log) nameFile(f *logFile, h vfs.File, cut manifestFile, durable LSN) error {
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
 	m := *l.files.manifest
-	m.clean, m.files = 0, nil
+	m.clean, m.files, m.durable = 0, nil, max(m.durable, durable)
 	var empty []uint32
 	for _, old := range l.files.manifest.files {
 		if old.firstLSN == f.firstLSN {
@@ -246,6 +246,7 @@ func (l *Log) Drop(number uint32) error {
 		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
 	m := *l.files.manifest
+	m.durable = max(m.durable, l.Durable())
 	size := int64(0)
 	m.files = slices.DeleteFunc(slices.Clone(m.files), func(f manifestFile) bool {
 		if f.number == number {

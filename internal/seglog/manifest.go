@@ -19,6 +19,7 @@ import (
 //
 //	warren-log 1
 //	node 5f3a…            a random id of this directory
+//	durable 1045          everything below was durable when this was written
 //	file 7 9c1e… 67108864 1042   number, nonce, bytes, first LSN
 //	cut 7 8192 1050       the file's records end at that offset; LSN 1050 is in the next
 //	mark ckpt-3 1001      reading begins at that LSN; what is below is in that file
@@ -27,8 +28,10 @@ import (
 type manifest struct {
 	node  uint64
 	files []manifestFile // ascending number
-	clean LSN            // 0 if not shut down in order
-	mark  Mark
+	// durable is a position that had been reached when the manifest was written.
+	durable LSN
+	clean   LSN // 0 if not shut down in order
+	mark    Mark
 }
 
 type manifestFile struct {
@@ -51,6 +54,9 @@ var ErrDamaged = errors.New("seglog: durable data is damaged")
 func (m *manifest) encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "warren-log %d\nnode %016x\n", formatVersion, m.node)
+	if m.durable > 0 {
+		fmt.Fprintf(&b, "durable %d\n", m.durable)
+	}
 	for _, f := range m.files {
 		fmt.Fprintf(&b, "file %d %016x %d %d\n", f.number, f.nonce, f.bytes, f.firstLSN)
 		if f.cutAt > 0 {
@@ -114,6 +120,8 @@ func (m *manifest) decodeLine(line string, first bool) error {
 		_, err = fmt.Sscanf(rest, "%d %d %d", &number, &f.cutAt, &f.cutLSN)
 	case word == "mark":
 		_, err = fmt.Sscanf(rest, "%s %d", &m.mark.Name, &m.mark.From)
+	case word == "durable":
+		_, err = fmt.Sscanf(rest, "%d", &m.durable)
 	case word == "clean":
 		_, err = fmt.Sscanf(rest, "%d", &m.clean)
 	default:

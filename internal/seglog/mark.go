@@ -15,8 +15,9 @@ type Mark struct {
 
 var markName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
-// SetMark makes recovery begin at m.From from now on. Everything below it has to
-// be durable. Files whose records are all below it are not read at a start any
+// SetMark makes recovery begin at m.From from now on, and waits until everything
+// below it is durable. Places of records that were durable before the call stay
+// good over a restart, until their file is dropped; others may move. Files whose records are all below it are not read at a start any
 // more, and may be dropped in any order.
 func (l *Log) SetMark(m Mark) error {
 	if !markName.MatchString(m.Name) || m.From == 0 {
@@ -34,7 +35,9 @@ func (l *Log) SetMark(m Mark) error {
 	if m.From < next.mark.From {
 		return fmt.Errorf("seglog: a mark at LSN %d after one at %d", m.From, next.mark.From)
 	}
-	next.mark = m
+	// A start must not write again, at another place, what the caller knows by
+	// place. It does that only with what is not known to be durable.
+	next.mark, next.durable = m, max(next.durable, l.Durable())
 	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &next); err != nil {
 		return fmt.Errorf("seglog: mark LSN %d: %w", m.From, err)
 	}

@@ -273,7 +273,7 @@ func (l *Log) markClean() error {
 	if m.clean == l.Durable() {
 		return nil // nothing has been appended in this run
 	}
-	m.clean = l.Durable()
+	m.clean, m.durable = l.Durable(), l.Durable()
 	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &m); err != nil {
 		return fmt.Errorf("seglog: everything is on disk, but not marked as complete: %w", err)
 	}

@@ -60,10 +60,10 @@ func (s *scan) rewrite() error {
 		number: first.file.number, nonce: first.file.nonce, bytes: first.file.bytes,
 		firstLSN: first.file.firstLSN, cutAt: first.at, cutLSN: first.header.firstLSN,
 	}
-	if err := l.nameFile(f, h, cut); err != nil {
+	if err := l.nameFile(f, h, cut, s.next); err != nil {
 		return err
 	}
-	l.synced = s.next
+	l.synced, l.idle.claimed = s.next, s.next
 	l.durable.Store(uint64(s.next))
 	for _, b := range batches {
 		l.backlog -= b.end - b.start

@@ -61,6 +61,9 @@ func (s *scan) run() error {
 		if err != nil {
 			return err
 		}
+		if err := s.settle(m.durable); err != nil {
+			return err
+		}
 		if i+1 == len(m.files) {
 			return s.end(f, h, at)
 		}
@@ -88,6 +91,9 @@ func (s *scan) end(f *logFile, h vfs.File, at int64) error {
 	}
 	if clean := s.l.files.manifest.clean; clean > 0 && s.next != clean {
 		return s.damage(f, at, clean, "the log was closed in order there")
+	}
+	if durable := s.l.files.manifest.durable; s.next < durable {
+		return s.damage(f, at, durable, manifestName+" says so")
 	}
 	if mark := s.l.files.manifest.mark; s.next < mark.From {
 		return s.damage(f, at, mark.From, mark.Name+" was made there")
@@ -142,7 +148,7 @@ func (s *scan) readFile(f *logFile, h vfs.File) (int64, error) {
 		if crc32Of(f.nonce, payload) != hd.payloadCRC || countRecords(payload, at+batchHeaderBytes) != int(hd.records) {
 			return at, nil
 		}
-		if err := s.settle(max(hd.durableLSN, s.l.files.manifest.mark.From)); err != nil {
+		if err := s.settle(max(hd.durableLSN, s.l.files.manifest.durable)); err != nil {
 			return at, err
 		}
 		if hd.records > 0 {
