@@ -44,6 +44,7 @@ type Held struct {
 	Deadline Time
 	Count    uint32
 	Priority uint8
+	Out      bool // with a consumer
 }
 
 // Walk shows the messages of one page, except those on their way to a
@@ -51,7 +52,7 @@ type Held struct {
 func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 	return m.walkPage(c, func(l *list, p *page, pos uint64) {
 		s := makeSeq(c.level, pos)
-		f(Held{s, p.entries[pos%pageLen], p.deadline(pos), m.counts[s], uint8(c.level)})
+		f(Held{s, p.entries[pos%pageLen], p.deadline(pos), m.counts[s], uint8(c.level), l.isOut(p, pos)})
 	})
 }
 

@@ -148,18 +148,26 @@ func (p *page) fill(n uint64) {
 	}
 }
 
-// seal gives the list the shape that push relies on: the page of the next
-// position is there and filled up to it, the front holds something.
+// seal gives the list the shape that push relies on: the deque ends with the page
+// before that of the next position, or with that one, filled up to it; and what
+// holds nothing is given back.
 func (l *list) seal() {
+	for at := l.first; at < len(l.pages); at++ {
+		if p := l.pages[at]; p != nil && p.live == 0 {
+			l.pages[at] = nil
+		}
+	}
 	for l.first < len(l.pages) && l.pages[l.first] == nil {
 		l.first++
 		l.base++
 	}
-	i := l.tail % pageLen
+	n, i := l.tail/pageLen, l.tail%pageLen
 	if i == 0 {
+		for l.first < len(l.pages) && l.first+int(n-l.base) > len(l.pages) {
+			l.pages = append(l.pages, nil)
+		}
 		return
 	}
-	n := l.tail / pageLen
 	if l.first == len(l.pages) {
 		l.pages, l.first, l.base = append(l.pages[:0], nil), 0, n
 	}
