@@ -72,9 +72,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checksum is CRC-32C of data, seeded with the file's nonce: bytes of another
 // use of the file, or a body that imitates a batch, do not pass.
 func checksum(nonce uint64, data []byte) uint32 {
-	var seed [8]byte
-	binary.LittleEndian.PutUint64(seed[:], nonce)
-	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, data)
+	return crc32.Update(nonceCRC(nonce), castagnoli, data)
+}
+
+// nonceCRC is the CRC-32C of the nonce in little-endian order, byte by byte:
+// for eight bytes of each record, calling the package and the array that it
+// takes to the heap cost more than the work.
+func nonceCRC(nonce uint64) uint32 {
+	crc := ^uint32(0)
+	for range 8 {
+		crc = castagnoli[byte(crc)^byte(nonce)] ^ crc>>8
+		nonce >>= 8
+	}
+	return ^crc
 }
 
 func alignPage(n int64) int64 { return (n + pageBytes - 1) &^ (pageBytes - 1) }

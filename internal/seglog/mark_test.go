@@ -1,7 +1,9 @@
 package seglog
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 )
 
@@ -19,5 +21,14 @@ func TestCutFileBeforeDroppedOne(t *testing.T) {
 	m.mark.From = 49
 	if _, err := decodeManifest(m.encode()); !errors.Is(err, ErrDamaged) {
 		t.Errorf("with the mark at 49, file 2 is missing: %v", err)
+	}
+}
+
+func TestNonceCRC(t *testing.T) {
+	for _, nonce := range []uint64{0, 1, 0x0123456789abcdef, ^uint64(0)} {
+		want := crc32.Checksum(binary.LittleEndian.AppendUint64(nil, nonce), castagnoli)
+		if got := nonceCRC(nonce); got != want {
+			t.Errorf("nonce %#x: %#x, want %#x", nonce, got, want)
+		}
 	}
 }
