@@ -345,9 +345,9 @@ func (w *world) openLog() error {
 	for lsn := next; lsn < w.next; lsn++ {
 		delete(w.entries, lsn) // lost, and from now on never to be seen again
 	}
-	w.next, w.gone = next, first
-	if w.after == nil {
-		w.floor = next
+	w.next = next
+	if w.after == nil { // else the disk was gone before this was known
+		w.floor, w.gone = next, first
 	}
 	return w.readSome(10)
 }
