@@ -188,6 +188,23 @@ func TestDemoRunsEmbedded(t *testing.T) {
 	}
 }
 
+// TestDemoKillsItsBroker: nothing confirmed is lost, and the directory is whole
+// and empty afterwards.
+func TestDemoKillsItsBroker(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Setenv(urlEnv, "amqp://unused.invalid/")
+	dir := filepath.Join(t.TempDir(), "data")
+	got := run(t, "", "demo", "--data", dir)
+	if got.code != exitOK || !strings.Contains(got.stdout, "8/8") || !strings.Contains(got.stdout, "All numbers add up") {
+		t.Errorf("status %d, %s%s", got.code, got.stdout, got.stderr)
+	}
+	if got := run(t, "", "check", dir); got.code != exitOK || !strings.Contains(got.stdout, "0 exchanges, 0 queues, 0 bindings") {
+		t.Errorf("status %d, %s", got.code, got.stdout)
+	}
+}
+
 func TestConnectionLostWhilePublishing(t *testing.T) {
 	s := startServer(t, "--listen", "127.0.0.1:0")
 	t.Setenv(urlEnv, "amqp://"+s.addrs[0])

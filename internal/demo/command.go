@@ -11,9 +11,17 @@ import (
 	"golang.org/x/term"
 )
 
-// Embedded starts a broker inside this process and returns how to dial it and how
-// to stop it. The dialled connections must log in guest with password guest.
-type Embedded func(ctx context.Context) (dial func(network, addr string) (net.Conn, error), stop func(), err error)
+// Embedded starts a broker inside this process: in memory, or with a directory on
+// that. Connections must log in guest with password guest.
+type Embedded func(ctx context.Context, dir string) (EmbeddedBroker, error)
+
+// EmbeddedBroker is a broker inside this process.
+type EmbeddedBroker struct {
+	Dial func(network, addr string) (net.Conn, error)
+	Stop func()
+	// Kill is as Options.Kill; nil in memory.
+	Kill func(ctx context.Context) error
+}
 
 // Command is `warren demo`. Without --url and AMQP_URL it starts the embedded
 // broker; with either it uses that broker and never falls back to the embedded one. The command returns an
@@ -26,12 +34,17 @@ type Embedded func(ctx context.Context) (dial func(network, addr string) (net.Co
 func Command(getenv func(string) string, embedded Embedded) *cobra.Command {
 	var url string
 	var asJSON bool
+	var dir string
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show reliable messaging live, step by step, on the embedded broker or on a RabbitMQ",
 		Long: `Demo tells reliable messaging in seven short steps, each with real messages:
 routing, confirmed publishing, acks and prefetch, a consumer that dies, dead
 letters, retries with growing delays, duplicates.
+
+With --data the broker inside this process keeps its data in that directory, and
+an eighth step kills it in the middle of a stream of publishes, starts it again and
+counts that nothing confirmed was lost.
 
 It runs on a broker inside this process, unless --url or AMQP_URL names another
 one: the very same lesson then runs there. It touches only names that begin with
@@ -42,6 +55,7 @@ Every number it prints is counted from what arrived. Demo exits with 0 only if
 they add up, else with 1 and a line for each that does not.`,
 		Example: `  warren demo
   warren demo --json | jq 'select(.event == "summary").totals'
+  warren demo --data ./demo-data
   warren demo --url amqp://guest:guest@localhost:5672/
   AMQP_URL=amqps://user:secret@rabbit.example.org/shop warren demo`,
 		Args: cobra.NoArgs,
@@ -52,22 +66,35 @@ they add up, else with 1 and a line for each that does not.`,
 				url = getenv("AMQP_URL")
 			case url == "":
 				return errors.New("--url is empty") // a forgotten variable must not choose another broker
+			case dir != "":
+				return errors.New("--data is for the broker inside this process, and --url names another")
+			}
+			if cmd.Flags().Changed("data") {
+				if dir == "" {
+					return errors.New("--data is empty")
+				}
+				url = "" // it asks for the broker inside this process, whatever the environment says
 			}
 			out := cmd.OutOrStdout()
 			o := Options{URL: url, Out: out, JSON: asJSON, Color: wantsColor(out, getenv)}
 			if url == "" {
-				dial, stopBroker, err := embedded(cmd.Context())
+				b, err := embedded(cmd.Context(), dir)
 				if err != nil {
 					return err
 				}
-				defer stopBroker()
-				o.Dial, o.Broker = dial, "the WarrenMQ broker inside this process (set AMQP_URL to use a RabbitMQ)"
+				defer b.Stop()
+				o.Dial, o.Kill = b.Dial, b.Kill
+				o.Broker = "the WarrenMQ broker inside this process (set AMQP_URL to use a RabbitMQ)"
+				if dir != "" {
+					o.Broker = "the WarrenMQ broker inside this process, data in " + dir
+				}
 			}
 			_, err := Run(cmd.Context(), o)
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&url, "url", "u", "", "AMQP `URL` of the broker to use (default: $AMQP_URL, else a broker inside this process)")
+	cmd.Flags().StringVar(&dir, "data", "", "run the broker inside this process on the data directory `DIR`, and kill it in the middle")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per event and line, the last one a summary")
 	return cmd
 }

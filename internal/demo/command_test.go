@@ -18,9 +18,9 @@ func (e env) get(key string) string { return e[key] }
 
 // noEmbedded fails the test if the command asks for an embedded broker.
 func noEmbedded(t *testing.T) Embedded {
-	return func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+	return func(context.Context, string) (EmbeddedBroker, error) {
 		t.Error("the embedded broker was started")
-		return nil, nil, errors.New("no embedded broker")
+		return EmbeddedBroker{}, errors.New("no embedded broker")
 	}
 }
 
@@ -40,6 +40,8 @@ func TestCommandNeverFallsBack(t *testing.T) {
 		{"environment", url, nil, "cannot connect to amqp://"},
 		{"flag over environment", "amqp://elsewhere.invalid/", []string{"--url", url}, ln.Addr().String()},
 		{"empty flag", "", []string{"--url", ""}, "--url is empty"},
+		{"data and url", "", []string{"--url", url, "--data", "x"}, "--data is for the broker inside this process"},
+		{"empty data", url, []string{"--data", ""}, "--data is empty"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cmd := Command(env{"AMQP_URL": tc.env}.get, noEmbedded(t))
@@ -63,9 +65,9 @@ func TestCommandNeverFallsBack(t *testing.T) {
 func TestCommandStartsAndStopsTheEmbeddedBroker(t *testing.T) {
 	refused := errors.New("refused on purpose")
 	started, dialled, stopped := 0, 0, 0
-	cmd := Command(env{}.get, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
+	cmd := Command(env{}.get, func(context.Context, string) (EmbeddedBroker, error) {
 		started++
-		return func(string, string) (net.Conn, error) { dialled++; return nil, refused }, func() { stopped++ }, nil
+		return EmbeddedBroker{Dial: func(string, string) (net.Conn, error) { dialled++; return nil, refused }, Stop: func() { stopped++ }}, nil
 	})
 	cmd.SilenceErrors = true
 	cmd.SetArgs([]string{})
@@ -81,8 +83,8 @@ func TestCommandStartsAndStopsTheEmbeddedBroker(t *testing.T) {
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)
-	cmd := Command(env{"AMQP_URL": ""}.get, func(context.Context) (func(string, string) (net.Conn, error), func(), error) {
-		return b.Dial, func() {}, nil
+	cmd := Command(env{"AMQP_URL": ""}.get, func(context.Context, string) (EmbeddedBroker, error) {
+		return EmbeddedBroker{Dial: b.Dial, Stop: func() {}}, nil
 	})
 	var out bytes.Buffer
 	cmd.SetOut(&out)

@@ -23,6 +23,9 @@ type Options struct {
 	Dial func(network, addr string) (net.Conn, error)
 	// Out receives the story; nil discards it.
 	Out io.Writer
+	// Kill kills the broker as a crash of its process would, and starts it again
+	// with what it has on disk; connections are cut. Nil leaves the last step out.
+	Kill func(ctx context.Context) error
 	// JSON writes one JSON object per event and line instead of text.
 	JSON bool
 	// Color decorates text with terminal colours. Ignored with JSON.
@@ -63,6 +66,7 @@ const defaultURL = "amqp://guest:guest@localhost:5672/"
 type lesson struct {
 	limits   limits
 	sabotage sabotage
+	kill     func(ctx context.Context) error
 	tell     *narrator
 	dial     *dialer
 	names    *names
@@ -104,6 +108,7 @@ func newLesson(o Options) (*lesson, error) {
 	return &lesson{
 		limits:   limits,
 		sabotage: o.sabotage,
+		kill:     o.Kill,
 		tell:     &narrator{out: o.Out, json: o.JSON, color: o.Color && !o.JSON},
 		dial:     &dialer{url: o.URL, dial: o.Dial, connectWithin: limits.connect},
 		names:    &names{prefix: prefix},
@@ -130,9 +135,10 @@ func (l *lesson) run(ctx context.Context) error {
 	if l.report.Broker == "" {
 		l.report.Broker = describe(control.conn, l.dial)
 	}
-	l.tell.header(l.report.Broker, l.report.Prefix)
+	l.tell.header(l.report.Broker, l.report.Prefix, len(l.steps()))
 
 	err = l.takeSteps(ctx)
+	l.control.close() // a step may have replaced it
 	control.close()
 	err = errors.Join(err, l.cleanUp(ctx))
 	l.report.addTotals()
@@ -148,7 +154,7 @@ func (l *lesson) run(ctx context.Context) error {
 // takeSteps goes through the lesson. A mismatch does not end it: the steps share
 // nothing, so the later ones still say something. An error does.
 func (l *lesson) takeSteps(ctx context.Context) error {
-	for i, st := range steps() {
+	for i, st := range l.steps() {
 		s := &stage{lesson: l, number: i + 1, step: st, ledger: &ledger{}}
 		started := time.Now()
 		err := s.play(ctx)

@@ -80,13 +80,13 @@ func (n *narrator) emit(v any) {
 }
 
 // header opens the story.
-func (n *narrator) header(broker, prefix string) {
+func (n *narrator) header(broker, prefix string, steps int) {
 	if n.json {
 		n.emit(event{Time: time.Now(), Event: "start", Text: "reliable messaging, live",
 			Data: map[string]any{"broker": broker, "prefix": prefix}})
 		return
 	}
-	n.write(n.paint(bold, "Reliable messaging, live, in seven steps") + "\n" +
+	n.write(n.paint(bold, fmt.Sprintf("Reliable messaging, live, in %s steps", map[int]string{7: "seven", 8: "eight"}[steps])) + "\n" +
 		"on   " + broker + "\n" +
 		"with queues and exchanges named " + prefix + "*, deleted at the end\n")
 }

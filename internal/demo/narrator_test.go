@@ -30,7 +30,7 @@ func TestColorIsOnlyDecoration(t *testing.T) {
 	story := func(color bool) string {
 		var out bytes.Buffer
 		n := &narrator{out: &out, color: color}
-		n.header("a broker", "p.")
+		n.header("a broker", "p.", 7)
 		n.step(1, 7, step{title: "Title", why: "why"})
 		n.check(1, true, "fine")
 		n.check(1, false, "not fine")

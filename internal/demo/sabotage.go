@@ -17,4 +17,5 @@ type sabotage struct {
 	giveUpEarly      bool // step 6: the consumer acks the failing message
 	noLimit          bool // step 6: the last attempt, too, leads to a delay queue
 	handleDuplicates bool // step 7: ids are not remembered
+	loseConfirmed    bool // step 8: a confirmed message disappears with the broker
 }

@@ -16,8 +16,8 @@ type step struct {
 }
 
 // steps lists the lesson in order.
-func steps() []step {
-	return []step{
+func (l *lesson) steps() []step {
+	list := []step{
 		routingStep(),
 		confirmsStep(),
 		backpressureStep(),
@@ -26,6 +26,10 @@ func steps() []step {
 		retryStep(),
 		duplicateStep(),
 	}
+	if l.kill != nil {
+		list = append(list, killStep())
+	}
+	return list
 }
 
 // stage is what a step plays on: its counts, its connections, its queues.
@@ -52,10 +56,12 @@ func (s *stage) play(parent context.Context) error {
 	stop := context.AfterFunc(ctx, s.control.close)
 	defer stop()
 
-	s.tell.step(s.number, len(steps()), s.step)
+	s.tell.step(s.number, len(s.steps()), s.step)
 	err := s.step.run(ctx, s)
 	for _, l := range s.links {
-		l.close()
+		if l != s.control {
+			l.close()
+		}
 	}
 	if errors.Is(err, errMissing) {
 		err = nil

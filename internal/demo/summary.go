@@ -47,6 +47,9 @@ func (n *narrator) table(r *Report) string {
 	}
 	b.WriteString(n.paint(bold, head+"   total") + "\n")
 	for _, c := range counters() {
+		if c.optional && c.of(r.Totals) == 0 {
+			continue
+		}
 		fmt.Fprintf(&b, "%-24s", c.name)
 		for _, s := range r.Steps {
 			fmt.Fprintf(&b, "%6s", number(c.of(s.Tally)))

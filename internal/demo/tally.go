@@ -22,32 +22,39 @@ type Tally struct {
 	Nacked       int `json:"nacked"`       // basic.nack sent, never with requeue
 	CutOff       int `json:"cutOff"`       // unsettled when their consumer died
 	Repaired     int `json:"repaired"`     // dead letters mended and published again
+
+	// Only with a broker that is killed.
+	Unconfirmed int `json:"unconfirmed,omitempty"` // sent, and the broker died before it confirmed them
+	Survived    int `json:"survived,omitempty"`    // ... of them, were there after its restart
 }
 
 // counter is one number of a Tally and its name in tables and sentences.
 type counter struct {
-	name string
-	of   func(Tally) int
+	name     string
+	of       func(Tally) int
+	optional bool // left out while it is zero
 }
 
 // counters lists the numbers in the order of the closing table.
 func counters() []counter {
 	return []counter{
-		{"published", func(t Tally) int { return t.Published }},
-		{"confirmed", func(t Tally) int { return t.Confirmed }},
-		{"returned as unroutable", func(t Tally) int { return t.Returned }},
-		{"copies due in queues", func(t Tally) int { return t.Routed }},
-		{"delivered", func(t Tally) int { return t.Delivered }},
-		{"  for the first time", func(t Tally) int { return t.First }},
-		{"  redelivered", func(t Tally) int { return t.Redelivered }},
-		{"  retried after a delay", func(t Tally) int { return t.Retried }},
-		{"  dead-lettered", func(t Tally) int { return t.DeadLettered }},
-		{"handled", func(t Tally) int { return t.Handled }},
-		{"deduplicated", func(t Tally) int { return t.Deduplicated }},
-		{"repaired", func(t Tally) int { return t.Repaired }},
-		{"acked", func(t Tally) int { return t.Acked }},
-		{"nacked", func(t Tally) int { return t.Nacked }},
-		{"cut off with a consumer", func(t Tally) int { return t.CutOff }},
+		{"published", func(t Tally) int { return t.Published }, false},
+		{"confirmed", func(t Tally) int { return t.Confirmed }, false},
+		{"returned as unroutable", func(t Tally) int { return t.Returned }, false},
+		{"copies due in queues", func(t Tally) int { return t.Routed }, false},
+		{"delivered", func(t Tally) int { return t.Delivered }, false},
+		{"  for the first time", func(t Tally) int { return t.First }, false},
+		{"  redelivered", func(t Tally) int { return t.Redelivered }, false},
+		{"  retried after a delay", func(t Tally) int { return t.Retried }, false},
+		{"  dead-lettered", func(t Tally) int { return t.DeadLettered }, false},
+		{"handled", func(t Tally) int { return t.Handled }, false},
+		{"deduplicated", func(t Tally) int { return t.Deduplicated }, false},
+		{"repaired", func(t Tally) int { return t.Repaired }, false},
+		{"acked", func(t Tally) int { return t.Acked }, false},
+		{"nacked", func(t Tally) int { return t.Nacked }, false},
+		{"cut off with a consumer", func(t Tally) int { return t.CutOff }, false},
+		{"unconfirmed at a kill", func(t Tally) int { return t.Unconfirmed }, true},
+		{"  there all the same", func(t Tally) int { return t.Survived }, true},
 	}
 }
 
@@ -67,6 +74,8 @@ func (t *Tally) add(u Tally) {
 	t.Nacked += u.Nacked
 	t.CutOff += u.CutOff
 	t.Repaired += u.Repaired
+	t.Unconfirmed += u.Unconfirmed
+	t.Survived += u.Survived
 }
 
 // balance is an equation between counts that holds in every step and so in the
@@ -78,22 +87,24 @@ type balance struct {
 
 // balances lists what "the numbers add up" means.
 func balances() []balance {
-	published := counter{"published", func(t Tally) int { return t.Published }}
-	confirmed := counter{"confirmed", func(t Tally) int { return t.Confirmed }}
-	routed := counter{"copies due", func(t Tally) int { return t.Routed }}
-	first := counter{"first deliveries", func(t Tally) int { return t.First }}
-	delivered := counter{"delivered", func(t Tally) int { return t.Delivered }}
-	redelivered := counter{"redelivered", func(t Tally) int { return t.Redelivered }}
-	retried := counter{"retried", func(t Tally) int { return t.Retried }}
-	dead := counter{"dead-lettered", func(t Tally) int { return t.DeadLettered }}
-	handled := counter{"handled", func(t Tally) int { return t.Handled }}
-	dropped := counter{"deduplicated", func(t Tally) int { return t.Deduplicated }}
-	acked := counter{"acked", func(t Tally) int { return t.Acked }}
-	nacked := counter{"nacked", func(t Tally) int { return t.Nacked }}
-	cutOff := counter{"cut off", func(t Tally) int { return t.CutOff }}
+	published := counter{"published", func(t Tally) int { return t.Published }, false}
+	confirmed := counter{"confirmed", func(t Tally) int { return t.Confirmed }, false}
+	routed := counter{"copies due", func(t Tally) int { return t.Routed }, false}
+	first := counter{"first deliveries", func(t Tally) int { return t.First }, false}
+	delivered := counter{"delivered", func(t Tally) int { return t.Delivered }, false}
+	redelivered := counter{"redelivered", func(t Tally) int { return t.Redelivered }, false}
+	retried := counter{"retried", func(t Tally) int { return t.Retried }, false}
+	dead := counter{"dead-lettered", func(t Tally) int { return t.DeadLettered }, false}
+	handled := counter{"handled", func(t Tally) int { return t.Handled }, false}
+	dropped := counter{"deduplicated", func(t Tally) int { return t.Deduplicated }, false}
+	acked := counter{"acked", func(t Tally) int { return t.Acked }, false}
+	nacked := counter{"nacked", func(t Tally) int { return t.Nacked }, false}
+	cutOff := counter{"cut off", func(t Tally) int { return t.CutOff }, false}
+	unconfirmed := counter{"unconfirmed at the kill", func(t Tally) int { return t.Unconfirmed }, true}
+	survived := counter{"there all the same", func(t Tally) int { return t.Survived }, true}
 	return []balance{
-		{"every publish is confirmed", []counter{confirmed}, []counter{published}},
-		{"every copy arrives", []counter{first}, []counter{routed}},
+		{"every publish is confirmed", []counter{confirmed, unconfirmed}, []counter{published}},
+		{"every copy arrives", []counter{first}, []counter{routed, survived}},
 		{"every message comes to an end", []counter{handled, dropped, dead}, []counter{first}},
 		{"every delivery is settled", []counter{acked, nacked, cutOff}, []counter{delivered}},
 		{"what a dead consumer held comes back", []counter{redelivered}, []counter{cutOff}},
@@ -115,9 +126,11 @@ func (b balance) holds(t Tally) bool { return sum(b.left, t) == sum(b.right, t) 
 // if it does not hold, before it what it means.
 func (b balance) render(t Tally) string {
 	side := func(cs []counter) string {
-		parts := make([]string, len(cs))
-		for i, c := range cs {
-			parts[i] = fmt.Sprintf("%d %s", c.of(t), c.name)
+		var parts []string
+		for _, c := range cs {
+			if !c.optional || c.of(t) != 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", c.of(t), c.name))
+			}
 		}
 		return strings.Join(parts, " + ")
 	}
