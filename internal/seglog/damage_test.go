@@ -139,10 +139,10 @@ func TestFlippedBits(t *testing.T) {
 		for i, b := range s.batches {
 			last := s.claimed(i) <= b.first && b.header.records > 0
 			var spots []int64
-			for at := b.at; at < b.at+batchHeaderBytes+RecordOverhead; at += 3 {
+			for at := b.at; at < b.at+batchHeaderBytes+RecordOverhead; at += 5 {
 				spots = append(spots, at)
 			}
-			for range 12 {
+			for range 6 {
 				spots = append(spots, b.at+rng.Int64N(b.end-b.at))
 			}
 			spots = append(spots, b.end-1, b.end, alignPage(b.end)-1)

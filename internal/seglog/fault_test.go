@@ -86,6 +86,9 @@ func TestFaults(t *testing.T) {
 	struck := 0
 	for k := 1; k <= count+2; k++ {
 		for i, rule := range kinds {
+			if i > 0 && i != 1+k%2 {
+				continue // the other way of failing short is the next one's
+			}
 			mem := vfs.NewMem()
 			fault := vfs.NewFault(mem)
 			rule.Nth = k
