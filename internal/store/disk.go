@@ -80,7 +80,7 @@ func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
 	d.files.Store(&[]*fileRefs{})
 	free := func(ref Ref) { d.file(ref.File()).refs.Add(-1) }
 	log, report, err := seglog.Open(seglog.Config{
-		FS: c.FS, Dir: c.Dir, FileBytes: c.FileBytes, ResidentBytes: c.ResidentBytes,
+		FS: c.FS, Dir: c.Dir, FileBytes: c.FileBytes, FirstFileBytes: firstFileBytes(c.FileBytes), ResidentBytes: c.ResidentBytes,
 		OnDurable: c.OnDurable, OnFailure: c.OnFailure, Logger: c.Logger, Now: c.Now,
 		OnMark: func(m seglog.Mark) error { return d.loadCheckpoint(m, r, free) },
 	}, func(e seglog.Entry) error { return d.restore(e, r, free) })
@@ -90,6 +90,16 @@ func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
 	d.log = log
 	d.tidyCheckpoints()
 	return d, report, nil
+}
+
+// firstFileBytes keeps the first file of a run from being larger than the others;
+// 0 is the log's own default.
+func firstFileBytes(fileBytes int64) int64 {
+	const usualBytes = 4 << 20
+	if fileBytes < usualBytes {
+		return fileBytes
+	}
+	return 0
 }
 
 func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
@@ -179,6 +189,9 @@ func (g *Group) Done() seglog.LSN { return g.r.Done() }
 // the publish record holds them. They force no sync.
 func (d *Disk) Facts(q queue.ID, facts []queue.Fact) seglog.LSN {
 	counts := factRecords(facts)
+	if counts[factType(queue.Delivered)] > 0 && counts[factType(queue.Returned)] > 0 {
+		return d.factsInOrder(q, facts)
+	}
 	records, bytes := 0, 0
 	for _, n := range counts {
 		if n > 0 {
@@ -197,6 +210,20 @@ func (d *Disk) Facts(q queue.ID, facts []queue.Fact) seglog.LSN {
 		}
 	}
 	return r.Done()
+}
+
+// factsInOrder appends facts among which a message may be taken back and handed
+// out again: which came last says whether it has been delivered.
+func (d *Disk) factsInOrder(q queue.ID, facts []queue.Fact) (p seglog.LSN) {
+	for len(facts) > 0 {
+		n := 1
+		for n < len(facts) && factType(facts[n].Kind) == factType(facts[0].Kind) {
+			n++
+		}
+		p = max(p, d.Facts(q, facts[:n]))
+		facts = facts[n:]
+	}
+	return p
 }
 
 // Message is the message at a place if it is in memory.

@@ -197,8 +197,9 @@ func (m *Machine) Return(s Seq, counted bool, out *Output) bool {
 		}
 		m.counts[s]++
 	}
-	// Uncounted too: else a replay takes it for out, and a purge passes it over.
-	if e.Flags&Persistent != 0 {
+	// Uncounted too: else a replay takes it for delivered, which it was not, unless
+	// it had been before.
+	if e.Flags&Persistent != 0 && (e.Flags&Redelivered == 0 || m.counts[s] > 0) {
 		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Count: m.counts[s]})
 	}
 	return true
