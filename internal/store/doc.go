@@ -1,7 +1,16 @@
-// Package store keeps message bodies and the log position that confirms wait
-// for. For now it is memory only: Arena holds bodies in counted chunks, and
-// MemoryLog gives out positions that are durable at once.
+// Package store keeps messages, and the log position that confirms wait for.
 //
-// Every method is safe for concurrent use. Nothing here blocks on a disk or
-// waits for another goroutine, so it may be called under a queue lock.
+// In memory, Arena holds messages in counted chunks, and MemoryLog gives out
+// positions that are durable at once. With a data directory, Disk writes records
+// to a seglog.Log: publishes, what happened to them, and definitions of queues,
+// exchanges and bindings; a checkpoint holds the queues' indexes, so that a start
+// reads only the end of the log. The formats are in docs/format/store.md. A Ref
+// names a message in either; the log's blocks in memory are the cache of bodies.
+//
+// Arena, MemoryLog and Disk are safe for concurrent use. But for Load, the waits,
+// checkpoints, Drop and Close nothing blocks on the disk, so the rest may be called
+// under a queue lock.
+//
+// Inspection reads a directory without changing it, whatever state it is in; it is
+// what warren check, dump and salvage stand on, and belongs to one goroutine.
 package store
