@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+var crashQueues = []wire.QueueDeclare{
+	{Queue: "a", Durable: true},
+	{Queue: "b", Durable: true, Arguments: arguments("x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
+	{Queue: "dead", Durable: true, Arguments: arguments("x-max-length", 60)},
+	{Queue: "levels", Durable: true, Arguments: arguments("x-max-priority", 3)},
+	{Queue: "expire", Durable: true, Arguments: arguments("x-message-ttl", 40, "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "short")},
+	{Queue: "short", Durable: true, Arguments: arguments("x-max-length", 5, "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "dead")},
+	{Queue: "full", Durable: true, Arguments: arguments("x-max-length", 4, "x-overflow", "reject-publish")},
+	{Queue: "divert", Durable: true, Arguments: arguments("x-max-length", 3, "x-overflow", "reject-publish-dlx",
+		"x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
+	{Queue: "memory", Arguments: arguments("x-max-length", 20)},
+	{Queue: "w1", Durable: true},
+	{Queue: "w2", Durable: true, AutoDelete: true},
+	{Queue: "w3", Durable: true, Arguments: arguments("x-expires", 500)},
+}
+
+var crashExchanges = []wire.ExchangeDeclare{
+	{Exchange: "dlx", Type: "direct", Durable: true},
+	{Exchange: "fan", Type: "fanout", Durable: true},
+	{Exchange: "topic", Type: "topic", Durable: true, AutoDelete: true},
+	{Exchange: "inner", Type: "fanout", Durable: true, AutoDelete: true},
+	{Exchange: "passing", Type: "direct"},
+}
+
+func (d *driver) anyQueue() string { return crashQueues[d.rng.IntN(len(crashQueues))].Queue }
+
+// step does one operation. It reports whether it was answered in a way that says
+// that everything so far is durable.
+func (d *driver) step() (answered bool) {
+	p := d.connect(&d.pub)
+	if len(d.l.states) == 1 {
+		return d.declareAll()
+	}
+	switch n := d.rng.IntN(100); {
+	case n < 34:
+		d.publish(p)
+	case n < 46:
+		d.get(d.connect(&d.take))
+	case n < 52:
+		d.consume(d.connect(&d.take))
+	case n < 68:
+		d.decide(d.connect(&d.take))
+	case n < 74:
+		d.transact(d.connect(&d.tx))
+	case n < 80:
+		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
+	case n < 90:
+		return d.define(p)
+	case n < 94:
+		d.housekeep()
+	case n < 96:
+		d.take.end(&d.take)
+	case n < 97:
+		d.pub.end(&d.pub)
+	default:
+		p.c.Flush()
+	}
+	return false
+}
+
+// end closes a connection.
+func (s *crashClient) end(at **crashClient) {
+	if s != nil {
+		s.c.Close()
+		*at = nil
+	}
+}
+
+func (d *driver) declareAll() bool {
+	for i := range crashExchanges {
+		if !d.pub.ok(d.pub.ch.DeclareExchange(&crashExchanges[i])) {
+			return false
+		}
+	}
+	for i := range crashQueues {
+		if _, err := d.pub.ch.DeclareQueue(&crashQueues[i]); !d.pub.ok(err) {
+			return false
+		}
+	}
+	d.pub.ok(d.pub.ch.BindQueue(&wire.QueueBind{Queue: "dead", Exchange: "dlx", RoutingKey: "dead"}))
+	for _, q := range []string{"a", "b", "levels", "memory", "short"} {
+		d.pub.ok(d.pub.ch.BindQueue(&wire.QueueBind{Queue: q, Exchange: "fan"}))
+	}
+	return true
+}
+
+func (d *driver) publish(s *crashClient) {
+	for range 1 + d.rng.IntN(1+d.rng.IntN(12)) {
+		exchange, key, expiration := "", d.anyQueue(), ""
+		switch d.rng.IntN(8) {
+		case 0:
+			exchange = "fan"
+		case 1:
+			exchange, key = "topic", fmt.Sprint("k.", d.rng.IntN(3))
+		case 2:
+			expiration = fmt.Sprint(d.rng.IntN(60))
+		}
+		if !s.ok(s.publish(exchange, key, expiration, d.rng.IntN(2) == 0)) {
+			return
+		}
+	}
+	s.c.Flush()
+}
+
+func (d *driver) get(s *crashClient) {
+	for range 1 + d.rng.IntN(4) {
+		_, err := s.ch.Get(d.anyQueue(), d.rng.IntN(2) == 0)
+		if !s.ok(err) {
+			return
+		}
+	}
+	s.read()
+	// Those without acknowledgement have tags that are not out.
+	s.tags = s.outOnly()
+}
+
+func (s *crashClient) outOnly() (tags []uint64) {
+	o := s.c.Out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, tag := range s.tags {
+		if list, ok := s.ch.unacked.Settle(nil, tag, false); ok {
+			s.ch.unacked.Restore(tag, list[0])
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}
+
+func (d *driver) consume(s *crashClient) {
+	if d.rng.IntN(3) == 0 {
+		s.ch.Cancel("c1")
+		return
+	}
+	s.ok(s.ch.Consume(Consume{Queue: d.anyQueue(), Tag: fmt.Sprint("c", d.rng.Uint32())}))
+}
+
+// decide settles deliveries.
+func (d *driver) decide(s *crashClient) {
+	s.tags = s.outOnly()
+	for range min(len(s.tags), 1+d.rng.IntN(5)) {
+		i := d.rng.IntN(len(s.tags))
+		tag := s.tags[i]
+		multiple := d.rng.IntN(6) == 0
+		var err *wire.Error
+		switch d.rng.IntN(6) {
+		case 0:
+			err = s.ch.Nack(tag, multiple, true)
+		case 1:
+			err = s.ch.Nack(tag, multiple, false)
+		default:
+			err = s.ch.Ack(tag, multiple)
+		}
+		if !s.ok(err) {
+			return
+		}
+		s.c.Flush()
+		s.read()
+		if s.tags = s.outOnly(); len(s.tags) == 0 {
+			return
+		}
+	}
+}
+
+func (d *driver) transact(s *crashClient) {
+	for range d.rng.IntN(4) {
+		exchange := ""
+		if d.rng.IntN(3) == 0 {
+			exchange = "fan"
+		}
+		if !s.ok(s.publish(exchange, d.anyQueue(), "", false)) {
+			return
+		}
+	}
+	if d.rng.IntN(2) == 0 {
+		if ok, err := s.ch.Get("a", false); ok && s.ok(err) {
+			s.read()
+			s.ok(s.ch.Ack(s.tags[len(s.tags)-1], false))
+		}
+	}
+	s.c.Flush()
+	if d.rng.IntN(4) == 0 {
+		s.ok(s.ch.RollbackTx())
+		return
+	}
+	ids := s.inTx
+	if s.ok(s.ch.CommitTx(func() {
+		// commit-ok is a confirm of all of it.
+		d.l.mu.Lock()
+		d.l.confirmed = append(d.l.confirmed, ids...)
+		d.l.mu.Unlock()
+	})) {
+		s.inTx = nil
+	}
+}
+
+// define changes the topology, or purges.
+func (d *driver) define(s *crashClient) bool {
+	wild := crashQueues[len(crashQueues)-1-d.rng.IntN(3)]
+	wildX := crashExchanges[2+d.rng.IntN(3)]
+	key := fmt.Sprint("k.", d.rng.IntN(3))
+	switch d.rng.IntN(8) {
+	case 0:
+		name := d.anyQueue()
+		_, err := s.ch.Purge(name)
+		return s.ok(err) && name != "memory"
+	case 1:
+		return s.ok(s.ch.DeleteQueue(&wire.QueueDelete{Queue: wild.Queue}, func(uint32) {})) && false
+	case 2:
+		_, err := s.ch.DeclareQueue(&wild)
+		return s.ok(err)
+	case 3:
+		s.ok(s.ch.DeleteExchange(&wire.ExchangeDelete{Exchange: wildX.Exchange}))
+	case 4:
+		return s.ok(s.ch.DeclareExchange(&wildX)) && wildX.Durable
+	case 5:
+		queue := []string{wild.Queue, "a", "memory"}[d.rng.IntN(3)]
+		return s.ok(s.ch.BindQueue(&wire.QueueBind{Queue: queue, Exchange: "topic", RoutingKey: key})) && queue != "memory"
+	case 6:
+		queue := []string{wild.Queue, "a", "memory"}[d.rng.IntN(3)]
+		s.ok(s.ch.UnbindQueue(&wire.QueueUnbind{Queue: queue, Exchange: "topic", RoutingKey: key}))
+	case 7:
+		if d.rng.IntN(2) == 0 {
+			return s.ok(s.ch.BindExchange(&wire.ExchangeBind{Source: "inner", Destination: "fan"}))
+		}
+		s.ok(s.ch.UnbindExchange(&wire.ExchangeUnbind{Source: "inner", Destination: "fan"}))
+	}
+	return false
+}
+
+// housekeep does what the janitor does.
+func (d *driver) housekeep() {
+	t := &d.r.tally
+	if d.rng.IntN(2) == 0 {
+		if err := d.e.checkpoint(func() bool { return false }); err != nil {
+			d.o.fail("checkpoint: %v", err)
+		}
+		t.checkpoints++
+	}
+	before := d.e.disk.Use()
+	d.e.janitor.round()
+	after := d.e.disk.Use()
+	t.dropped += len(before) - len(after)
+	if len(before) > 0 && len(after) > 0 && before[0].Number == after[0].Number && before[0].Refs > 0 && after[0].Refs == 0 {
+		t.moved++
+	}
+}
