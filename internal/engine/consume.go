@@ -244,6 +244,9 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 			return ok, nil
 		}
 		if err := ch.conn.e.disk.Load(fetch); err != nil {
+			if ch.conn.e.disk.Err() != nil {
+				return false, wire.ConnectionError(wire.InternalError, "the broker's disk has failed")
+			}
 			q.mu.Lock()
 			ch.conn.e.setAside(q, fetch, err)
 			q.mu.Unlock()

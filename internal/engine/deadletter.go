@@ -15,6 +15,9 @@ type deadItem struct {
 	q       *Queue
 	refused bool // never entered q: a full queue with x-overflow reject-publish-dlx
 	settled bool // the log has its end in q, together with its publish
+	// unreadable: its body cannot be read. It stays in q, on its way, and the next
+	// start tries again.
+	unreadable bool
 }
 
 // moveDead publishes a dead letter to its exchange and ends it in its source.
@@ -26,6 +29,9 @@ type deadItem struct {
 func (w *worker) moveDead(d *deadItem) {
 	q := d.q
 	targets, it := w.bury(d)
+	if d.unreadable && !d.refused {
+		return
+	}
 	w.locked = append(append(w.locked[:0], targets...), q)
 	sortQueues(w.locked)
 	w.locked = dedupe(w.locked)
@@ -118,7 +124,8 @@ func (w *worker) copyRecord(q *Queue, d *deadItem) (message.Record, bool) {
 		}
 		q.mu.Unlock()
 		if err := w.e.disk.Load(store.Ref(d.Entry.Ref)); err != nil {
-			w.e.logger.Error("dead letter dropped: it cannot be read", "queue", q.def.Name, "error", err)
+			w.e.logger.Error("a dead letter cannot be read and stays where it is", "queue", q.def.Name, "error", err)
+			d.unreadable = true
 			return nil, false
 		}
 	}

@@ -103,7 +103,8 @@ func (e *Engine) fetch(q *Queue, ref store.Ref) {
 		w.begin(e.now())
 		q.mu.Lock()
 		q.fetching = false
-		if !q.dead {
+		// A log that has stopped says nothing about its messages.
+		if !q.dead && (err == nil || e.disk.Err() == nil) {
 			if err != nil {
 				e.setAside(q, ref, err)
 			}

@@ -173,9 +173,6 @@ func (j *janitor) worthMoving() bool {
 func (j *janitor) moveOldest() {
 	number := j.e.disk.Use()[0].Number
 	for _, q := range j.e.allQueues() {
-		if !q.def.Durable {
-			continue
-		}
 		var at queue.Cursor
 		for more := true; more && !j.ended(); {
 			var list []queue.Held
@@ -215,7 +212,8 @@ func (j *janitor) move(q *Queue, list []queue.Held) {
 			p := store.Published{Flags: logFlags(h.Entry.Flags), Priority: h.Priority, Time: j.w.e.now(), TTLMillis: -1, Message: rec}
 			p.Time, p.TTLMillis = movedDeadline(h, p.Time)
 			store.PutPublish(b, &p, 1)
-			store.PutQueue(b, 0, q.id, h.Seq, true, h.Count)
+			// A queue that is not durable needs the body too, but not after a start.
+			store.PutQueue(b, 0, q.id, h.Seq, q.def.Durable, h.Count)
 			g.Done()
 			q.m.Moved(h.Seq, uint64(at))
 			d.Release(store.Ref(h.Entry.Ref), 1)

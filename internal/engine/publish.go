@@ -418,6 +418,10 @@ func (w *worker) stage(items []item, queues, bytes int, logged bool) {
 // that go to the log are written there first, as one group, so that they have a
 // place; the numbers that the queues give them are filled in as they come.
 func (w *worker) putAll(queues []*Queue, items []item, logged bool) {
+	for len(queues) > store.MaxQueues { // more than one record can name
+		w.putAll(queues[:store.MaxQueues], items, logged)
+		queues = queues[store.MaxQueues:]
+	}
 	var g store.Group
 	n := 0
 	if logged {

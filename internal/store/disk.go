@@ -260,6 +260,9 @@ func (d *Disk) WaitDurable(p seglog.LSN) error { return d.log.WaitDurable(p) }
 // WaitRoom waits while too much is waiting for the disk.
 func (d *Disk) WaitRoom() error { return d.log.WaitRoom() }
 
+// Err is why the log takes nothing more: it has failed, or it is closed.
+func (d *Disk) Err() error { return d.log.Err() }
+
 // Free is the free space on the disk in bytes.
 func (d *Disk) Free() (uint64, error) { return d.cfg.FS.Free(d.cfg.Dir) }
 

@@ -39,6 +39,9 @@ const (
 	publishQueueBytes = 20
 )
 
+// MaxQueues is how many queues a publish record can name.
+const MaxQueues = 1<<16 - 1
+
 // PublishBytes is the payload of a publish record.
 func PublishBytes(queues, messageBytes int) int {
 	return publishFixedBytes + queues*publishQueueBytes + messageBytes
