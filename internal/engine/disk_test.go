@@ -2,8 +2,11 @@ package engine
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/vfs"
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -142,3 +145,20 @@ func TestCommitWaitsForAllItsPublishes(t *testing.T) {
 	}
 	e.Abandon()
 }
+
+// walkAll lists a queue's messages.
+func (q *Queue) walkAll() (list []queue.Held) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for c := (queue.Cursor{}); q.m.Walk(&c, func(h queue.Held) { list = append(list, h) }); {
+	}
+	return list
+}
+
+// refPlace is the log file of a record and its offset.
+func refPlace(ref uint64) (name string, at int64) {
+	r := store.Ref(ref)
+	return fmt.Sprintf("log-%08d", r.File()), int64(ref & (1<<36 - 1))
+}
+
+func yield() { runtime.Gosched() }

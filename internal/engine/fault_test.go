@@ -1,0 +1,388 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/warrenmq/warren/internal/vfs"
+	"github.com/warrenmq/warren/internal/wire"
+)
+
+// faultRun is a fixed workload on a disk of which one operation fails. It notes
+// what was confirmed or answered.
+type faultRun struct {
+	t         *testing.T
+	e         *Engine
+	failed    chan struct{}
+	confirmed map[uint64]bool
+	declared  []string
+	taken     map[uint64]bool // acknowledged
+	acked     map[uint64]bool // and durable since
+}
+
+// run works until the engine fails or the workload ends.
+func (r *faultRun) run(fsys vfs.FS) error {
+	c := durableConfig(fsys, newHandClock())
+	c.Disk.OnFailure = func(error) { close(r.failed) }
+	var err error
+	if r.e, err = New(c); err != nil {
+		return err
+	}
+	conn, ch := open(r.t, r.e)
+	must(r.t, ch.SelectConfirm())
+	sent := []uint64{}
+	read := func() {
+		for _, m := range drain(r.t, conn) {
+			if a, ok := m.method.(*wire.BasicAck); ok {
+				for i := range sent[:a.DeliveryTag] {
+					r.confirmed[sent[i]] = true
+				}
+			}
+		}
+	}
+	for round := range 6 {
+		name := fmt.Sprint("q", round%2)
+		if _, err := ch.DeclareQueue(&wire.QueueDeclare{Queue: name, Durable: true}); err != nil {
+			break
+		}
+		r.declared = append(r.declared, name)
+		for i := range 5 {
+			id := uint64(round*10 + i + 1)
+			must(r.t, send(ch, publishing{key: name, id: id, bodyBytes: 120_000, persistent: true}))
+			sent = append(sent, id)
+			conn.Flush()
+			if r.e.settled() != nil {
+				break
+			}
+		}
+		read()
+		r.takeOne(name)
+		_ = r.e.checkpoint(func() bool { return false })
+		r.e.janitor.round()
+	}
+	read()
+	return nil
+}
+
+// takeOne acknowledges the message at the head.
+func (r *faultRun) takeOne(name string) {
+	conn, ch := open(r.t, r.e)
+	defer conn.Close()
+	ok, err := ch.Get(name, false)
+	if !ok || err != nil {
+		return
+	}
+	for _, m := range drain(r.t, conn) {
+		if ok, is := m.method.(*wire.BasicGetOk); is && ch.Ack(ok.DeliveryTag, false) == nil {
+			r.taken[m.id] = true
+			conn.Flush()
+			if r.e.settled() == nil {
+				r.acked[m.id] = true
+			}
+		}
+	}
+}
+
+// TestEveryOperationFails counts the disk operations of a workload and then lets
+// each of them fail in turn (every third; with ENGINE_FAULTS=all every one), for
+// good or only once, with EIO and ENOSPC: nothing is confirmed or answered that
+// the next start does not have, nothing hangs, and the engine says that it has
+// failed or goes on.
+func TestEveryOperationFails(t *testing.T) {
+	step := 3
+	if os.Getenv("ENGINE_FAULTS") == "all" {
+		step = 1
+	}
+	count := vfs.NewFault(vfs.NewMem())
+	runFault(t, count, nil)
+	n := count.Count(vfs.OpsChange)
+	failures, runs := 0, 0
+	for k := 1; k <= n; k += step {
+		for _, what := range []error{syscall.EIO, syscall.ENOSPC} {
+			runs++
+			if runOneFault(t, k, what, k%2 == 0) {
+				failures++
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("operation %d of %d", k, n)
+		}
+	}
+	t.Logf("%d operations; %d of %d failures stopped the engine", n, failures, runs)
+	if failures == 0 || failures == runs {
+		t.Error("all failures end the same")
+	}
+}
+
+func runFault(t *testing.T, fsys vfs.FS, expect *faultRun) *faultRun {
+	t.Helper()
+	r := &faultRun{t: t, failed: make(chan struct{}), confirmed: map[uint64]bool{}, taken: map[uint64]bool{}, acked: map[uint64]bool{}}
+	over := make(chan error, 1)
+	go func() { over <- r.run(fsys) }()
+	select {
+	case err := <-over:
+		if err != nil && expect == nil {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it hangs")
+	}
+	return r
+}
+
+func runOneFault(t *testing.T, k int, what error, sticky bool) (stopped bool) {
+	t.Helper()
+	mem := vfs.NewMem()
+	fault := vfs.NewFault(mem)
+	fault.Add(vfs.Rule{Kinds: vfs.OpsChange, Nth: k, Sticky: sticky, Err: what, ShortBytes: int64(k%3) * 700})
+	r := runFault(t, fault, &faultRun{})
+	if r.e == nil {
+		return true // it did not start, and said so
+	}
+	if err := r.e.Err(); err != nil {
+		stopped = true
+		if !errors.Is(err, what) {
+			t.Errorf("operation %d fails with %v, the engine says %v", k, what, err)
+		}
+		select {
+		case <-r.failed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("operation %d: nobody hears of the failure", k)
+		}
+	} else if len(r.confirmed) != 30 {
+		t.Errorf("operation %d (%v): the engine goes on and has confirmed %d of 30", k, what, len(r.confirmed))
+	}
+	clone := mem.CrashClone(vfs.KeepNone, nil)
+	r.e.Abandon()
+	e, err := New(durableConfig(clone, newHandClock()))
+	if err != nil {
+		t.Errorf("operation %d (%v): does not start: %v", k, what, err)
+		return stopped
+	}
+	defer e.Abandon()
+	r.compare(e, fmt.Sprintf("operation %d (%v, sticky %t)", k, what, sticky))
+	return stopped
+}
+
+// compare looks whether a new engine has what the old one had promised.
+func (r *faultRun) compare(e *Engine, when string) {
+	there := map[uint64]int{}
+	for _, name := range r.declared {
+		if e.vhosts["/"].top.Queue(name) == nil {
+			r.t.Errorf("%s: queue %s was declared and is lost", when, name)
+			return
+		}
+	}
+	for _, q := range e.allQueues() {
+		for _, id := range idsIn(r.t, e, q.def.Name) {
+			there[id]++
+		}
+	}
+	for id := range r.confirmed {
+		if there[id] == 0 && !r.taken[id] {
+			r.t.Errorf("%s: message %d was confirmed and is lost", when, id)
+		}
+	}
+	for id, n := range there {
+		if n > 1 || r.acked[id] {
+			r.t.Errorf("%s: message %d is there %d times; acknowledged before: %t", when, id, n, r.acked[id])
+		}
+	}
+}
+
+// TestDamagedBodyIsNeverDelivered damages a body on the disk while the engine
+// runs with next to nothing in memory: the message is set aside and those behind
+// it come, the same with a dead letter, and a later start has it still.
+func TestDamagedBodyIsNeverDelivered(t *testing.T) {
+	for _, how := range []string{"get", "consume", "dead letter"} {
+		t.Run(how, func(t *testing.T) {
+			fsys := vfs.NewMem()
+			e := openDurable(t, fsys)
+			conn, ch := open(t, e)
+			declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true, Arguments: arguments(
+				"x-message-ttl", 3_600_000, "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "dead")})
+			declare(t, ch, &wire.QueueDeclare{Queue: "dead", Durable: true})
+			for id := range uint64(30) {
+				must(t, send(ch, publishing{key: "q", id: id + 1, bodyBytes: 200_000, persistent: true}))
+				conn.Flush()
+				must(t, e.settled())
+			}
+			damageBody(t, e, fsys, "q", 3)
+			got := map[uint64]bool{}
+			switch how {
+			case "get":
+				for _, id := range idsIn(t, e, "q") {
+					got[id] = true
+				}
+			case "consume":
+				consume(t, ch, Consume{Queue: "q", Tag: "t"})
+				waitIDs(t, conn, got, 29)
+			case "dead letter":
+				e.clock.(*handClock).advance(2 * time.Hour)
+				for _, id := range idsIn(t, e, "dead") {
+					got[id] = true
+				}
+			}
+			if len(got) != 29 || got[3] {
+				t.Errorf("%d of 30 messages came, the damaged one among them: %t", len(got), got[3])
+			}
+			// A start that reads the record again refuses; one from a checkpoint has
+			// the message still.
+			if err := e.checkpoint(func() bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+			clone := fsys.Clone()
+			e.Abandon()
+			e = openDurable(t, clone)
+			if list := e.vhosts["/"].top.Queue("q").Runtime.(*Queue).walkAll(); how != "consume" && len(list) != 1 {
+				t.Errorf("after a start the queue holds %d messages, want the damaged one", len(list))
+			}
+			e.Abandon()
+		})
+	}
+}
+
+// damageBody flips a bit in the body of a message that is not in memory.
+func damageBody(t *testing.T, e *Engine, fsys vfs.FS, queue string, number int) {
+	t.Helper()
+	q := e.vhosts["/"].top.Queue(queue).Runtime.(*Queue)
+	var n int
+	var file string
+	var at int64
+	for _, h := range q.walkAll() {
+		if n++; n == number {
+			file, at = refPlace(h.Entry.Ref)
+		}
+	}
+	if err := vfs.FlipBit(fsys, "/data/"+file, (at+100_000)*8); err != nil {
+		t.Fatal(err)
+	}
+	if e.resident(q.walkAll()[number-1].Entry.Ref) {
+		t.Fatal("the damaged message is in memory")
+	}
+}
+
+// waitIDs reads deliveries until there are so many.
+func waitIDs(t *testing.T, c *Conn, got map[uint64]bool, n int) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for len(got) < n && time.Now().Before(deadline) {
+		for _, r := range drain(t, c) {
+			got[r.id] = true
+		}
+		yield()
+	}
+}
+
+// TestDamagedFiles flips bits in and cuts every file of a data directory: a
+// start says ErrDamaged, or has the same messages, or fewer of the last ones.
+func TestDamagedFiles(t *testing.T) {
+	fsys := damageSample(t)
+	names, err := fsys.List("/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcomes := map[string]int{}
+	for _, name := range names {
+		size, err := fsys.Stat("/data/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int64(60) {
+			at := min(size-1, i*i*i*i*size/(60*60*60*60)+i)
+			if at < 0 {
+				continue
+			}
+			damaged := fsys.Clone()
+			if i%4 == 0 {
+				err = vfs.CutTo(damaged, "/data/"+name, at)
+			} else {
+				err = vfs.FlipBit(damaged, "/data/"+name, at*8+i%8)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			outcomes[damagedStart(t, damaged, fmt.Sprintf("%s at %d", name, at))]++
+		}
+	}
+	t.Log(outcomes)
+	if outcomes["refused"] == 0 || outcomes["same"] == 0 {
+		t.Errorf("some outcomes never came: %v", outcomes)
+	}
+}
+
+// damageSample is a directory after a kill with checkpoint and several files:
+// messages 11 to 60 in q.
+func damageSample(t *testing.T) *vfs.MemFS {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	conn, ch := open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true})
+	for id := range uint64(60) {
+		must(t, send(ch, publishing{key: "q", id: id + 1, bodyBytes: 50_000, persistent: true}))
+		conn.Flush()
+		must(t, e.settled())
+		if id == 30 {
+			for range 10 {
+				if _, err := ch.Get("q", true); err != nil {
+					t.Fatal(err)
+				}
+				drain(t, conn)
+			}
+			if err := e.checkpoint(func() bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	must(t, e.settled())
+	clone := fsys.Clone()
+	e.Abandon()
+	return clone
+}
+
+// setAside is how many messages of a queue are out with nobody.
+func setAside(e *Engine, name string) int {
+	q := e.vhosts["/"].top.Queue(name).Runtime.(*Queue)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.m.UnackedCount()
+}
+
+// damagedStart starts on a damaged directory and says how that went.
+func damagedStart(t *testing.T, fsys vfs.FS, what string) string {
+	t.Helper()
+	e, err := New(durableConfig(fsys, newHandClock()))
+	if err != nil {
+		if !strings.Contains(err.Error(), "damaged") && !strings.Contains(err.Error(), "does not understand") &&
+			!strings.Contains(err.Error(), "version") {
+			t.Errorf("%s: the error does not say what is wrong: %v", what, err)
+		}
+		return "refused"
+	}
+	defer e.Abandon()
+	ids := idsIn(t, e, "q")
+	last := uint64(10)
+	missing := 0
+	for _, id := range ids {
+		if id <= last || id > 60 {
+			t.Errorf("%s: message %d after %d", what, id, last)
+		}
+		missing += int(id - last - 1)
+		last = id
+	}
+	switch {
+	case missing == 0 && last == 60:
+		return "same"
+	case missing == 0 && last > 55:
+		return "last ones gone"
+	case setAside(e, "q") == missing && last == 60:
+		return "set aside" // and said so; in the queue still
+	}
+	t.Errorf("%s: %d messages are missing, the last one is %d", what, missing, last)
+	return "wrong"
+}
