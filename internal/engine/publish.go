@@ -97,6 +97,8 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 		}
 	}
 	if len(r.queues) == 0 {
+		// It needs no room, but whoever publishes during an alarm is blocked.
+		c.publishedInAlarm = c.publishedInAlarm || c.e.alarm.up.Load()
 		if mandatory {
 			ch.returnMessage(&it)
 		}
