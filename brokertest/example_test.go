@@ -97,3 +97,56 @@ func ExampleBroker_HoldConfirms() {
 	// held: context deadline exceeded
 	// released: true
 }
+
+// A worker takes an order and the broker crashes before the worker is done: the
+// order comes again, marked as redelivered.
+func ExampleBroker_CrashAndRestart() {
+	t := new(testing.T) // stands for the t of the test
+	b := brokertest.NewDurable(t)
+	defer b.Shutdown(context.Background())
+
+	channel := func() *amqp.Channel {
+		conn, err := amqp.DialConfig(b.URL(), amqp.Config{Dial: b.Dial})
+		if err != nil {
+			log.Fatal(err)
+		}
+		ch, err := conn.Channel()
+		if err != nil {
+			log.Fatal(err)
+		}
+		return ch
+	}
+	ch := channel()
+	if _, err := ch.QueueDeclare("orders", true, false, false, false, nil); err != nil {
+		log.Fatal(err)
+	}
+	if err := ch.Confirm(false); err != nil {
+		log.Fatal(err)
+	}
+	for _, body := range []string{"order 1", "order 2"} {
+		sent, err := ch.PublishWithDeferredConfirm("", "orders", true, false,
+			amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(body)})
+		if err != nil || !sent.Wait() { // from here on it survives
+			log.Fatal(err)
+		}
+		if body == "order 1" {
+			if _, _, err := ch.Get("orders", false); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+
+	b.CrashAndRestart()
+
+	ch = channel()
+	for range 2 {
+		d, _, err := ch.Get("orders", true)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s, redelivered: %t\n", d.Body, d.Redelivered)
+	}
+	// Output:
+	// order 1, redelivered: true
+	// order 2, redelivered: false
+}

@@ -13,6 +13,7 @@ type diskWatch struct {
 	minFree uint64
 	end     chan struct{}
 	ended   sync.WaitGroup
+	looking sync.Mutex // so that an older look does not have the last word
 }
 
 const (
@@ -50,6 +51,8 @@ func (w *diskWatch) close() {
 // look sets the alarm and returns when to look again. Once raised, it stays until
 // there is half as much more than the limit, so that it does not flicker.
 func (w *diskWatch) look() (again time.Duration) {
+	w.looking.Lock()
+	defer w.looking.Unlock()
 	free, err := w.e.disk.Free()
 	if err != nil {
 		return diskWatchSlow
@@ -63,4 +66,11 @@ func (w *diskWatch) look() (again time.Duration) {
 		return diskWatchFast
 	}
 	return diskWatchSlow
+}
+
+// LookAtDisk sees at once how much space is left.
+func (e *Engine) LookAtDisk() {
+	if e.janitor != nil {
+		e.janitor.watch.look()
+	}
 }
