@@ -191,13 +191,17 @@ func openError(dir string, err error) error {
 	case errors.Is(err, vfs.ErrLocked):
 		return fmt.Errorf("the data directory %s is in use by another broker: stop that one, or choose another directory with --data", dir)
 	case errors.Is(err, seglog.ErrDamaged):
-		return fmt.Errorf("the data directory %s is damaged, nothing has been changed: %w; "+
-			"'warren check %s' shows what is wrong, 'warren salvage %s NEWDIR' copies what can be read", dir, err, dir, dir)
+		_, what, _ := strings.Cut(err.Error(), seglog.ErrDamaged.Error()+": ") // the rest has been said
+		return fmt.Errorf("the data directory %s is damaged, nothing has been changed: %s; "+
+			"'warren check %s' shows what is wrong, 'warren salvage %s NEWDIR' copies what can be read", dir, what, dir, dir)
 	case errors.Is(err, store.ErrFormat):
-		return fmt.Errorf("the data directory %s was written by a newer version, nothing has been changed: %w; use that version", dir, err)
+		return fmt.Errorf("the data directory %s was written by a newer version, nothing has been changed: %s; use that version", dir, plainOpen(err))
 	}
-	return fmt.Errorf("the data directory %s cannot be used: %w", dir, err)
+	return fmt.Errorf("the data directory %s cannot be used: %s", dir, plainOpen(err))
 }
+
+// plainOpen is an error of broker.Open without the name of the package.
+func plainOpen(err error) string { return strings.TrimPrefix(err.Error(), "broker: ") }
 
 // collectAtPercent is how much the heap may grow between two collections. Most of
 // it are index pages and log blocks without pointers, which cost a collection
