@@ -55,7 +55,7 @@ func (d *driver) step() (answered bool) {
 		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
 	case n < 90:
 		return d.define(p)
-	case n < 94:
+	case n < 94 && d.housekeeping == nil:
 		d.housekeep()
 	case n < 96:
 		d.take.end(&d.take)
@@ -141,7 +141,7 @@ func (d *driver) consume(s *crashClient) {
 		s.ch.Cancel("c1")
 		return
 	}
-	s.ok(s.ch.Consume(Consume{Queue: d.anyQueue(), Tag: fmt.Sprint("c", d.rng.Uint32())}))
+	s.ok(s.ch.Consume(Consume{Queue: d.anyQueue(), Tag: fmt.Sprint("c", d.rng.Uint32()), NoAck: d.rng.IntN(3) == 0}))
 }
 
 // decide settles deliveries.
@@ -252,5 +252,28 @@ func (d *driver) housekeep() {
 	t.dropped += len(before) - len(after)
 	if len(before) > 0 && len(after) > 0 && before[0].Number == after[0].Number && before[0].Refs > 0 && after[0].Refs == 0 {
 		t.moved++
+	}
+}
+
+// housekeepAllTheTime has the janitor work beside everything else.
+func (d *driver) housekeepAllTheTime() (stop func()) {
+	d.housekeeping = make(chan struct{})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-d.housekeeping:
+				return
+			default:
+			}
+			// An error can only be that the engine has ended, which others see.
+			_ = d.e.checkpoint(func() bool { return false })
+			d.e.janitor.round()
+		}
+	}()
+	return func() {
+		close(d.housekeeping)
+		<-over
 	}
 }

@@ -91,7 +91,13 @@ func (r *crashRun) run(disk *vfs.MemFS) error {
 		if err != nil {
 			return fmt.Errorf("generation %d: %w", generation, err)
 		}
-		if err := d.work(50 + r.rng.IntN(80)); err != nil {
+		stop := func() {}
+		if r.rng.IntN(3) == 0 {
+			stop = d.housekeepAllTheTime()
+		}
+		err = d.work(50 + r.rng.IntN(80))
+		stop()
+		if err != nil {
 			return fmt.Errorf("generation %d: %w", generation, err)
 		}
 		crashes := d.end()
@@ -213,6 +219,8 @@ type driver struct {
 	hook  *hook
 	l     *ledger
 	o     *observer
+
+	housekeeping chan struct{} // closed at the end, if the janitor runs beside the rest
 
 	pub, take, tx *crashClient
 	lastID        uint64

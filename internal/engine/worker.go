@@ -49,11 +49,10 @@ func (w *worker) begin(now queue.Time) {
 // for finish. Called with q.mu held, so that log order is queue order.
 func (w *worker) carry(q *Queue) {
 	o := &w.out
+	w.logFacts(q)
 	for len(o.Deliveries) > 0 {
 		w.deliver(q) // what is refused may go to somebody else
-	}
-	if len(o.Facts) > 0 && w.e.disk != nil {
-		w.e.disk.Facts(q.id, o.Facts)
+		w.logFacts(q)
 	}
 	if o.Fetch != 0 {
 		w.e.fetch(q, store.Ref(o.Fetch))
@@ -69,6 +68,16 @@ func (w *worker) carry(q *Queue) {
 	}
 	o.Reset()
 	q.rearm(w.e)
+}
+
+// logFacts appends what has happened in q to the log. It comes before the
+// references go that this frees: without them a log file may go too, and then
+// nothing may bring the message back.
+func (w *worker) logFacts(q *Queue) {
+	if len(w.out.Facts) > 0 && w.e.disk != nil {
+		w.e.disk.Facts(q.id, w.out.Facts)
+	}
+	w.out.Facts = w.out.Facts[:0]
 }
 
 // finish ends a run: dead letters move, queues that are no longer used go.
