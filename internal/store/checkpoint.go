@@ -69,11 +69,15 @@ type Checkpoint struct {
 // BeginCheckpoint begins a checkpoint. Everything that happened before from has
 // to be in it; what happened after may be.
 func (d *Disk) BeginCheckpoint(from seglog.LSN) (*Checkpoint, error) {
-	n := 1
+	n := 0
 	if old, ok := strings.CutPrefix(d.log.Marked().Name, checkpointPrefix); ok {
 		n, _ = strconv.Atoi(old)
-		n++
 	}
+	// Not that of one that failed either: the manifest may name it all the same.
+	d.filesM.Lock()
+	n = max(n, d.checkpoints) + 1
+	d.checkpoints = n
+	d.filesM.Unlock()
 	c := &Checkpoint{d: d, name: checkpointPrefix + strconv.Itoa(n), from: from}
 	f, err := d.cfg.FS.Create(filepath.Join(d.cfg.Dir, c.name))
 	if err != nil {

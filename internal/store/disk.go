@@ -45,6 +45,8 @@ type Disk struct {
 	filesM sync.Mutex
 	files  atomic.Pointer[[]*fileRefs] // index is the file number
 	image  queue.Image                 // while a checkpoint is read
+	// checkpoints is the number of the last one begun in this run; under filesM.
+	checkpoints int
 }
 
 // fileRefs counts what still refers into a log file.

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/warrenmq/warren/internal/core/queue"
@@ -157,6 +158,37 @@ func TestFileAccounting(t *testing.T) {
 	if d.Below(use[0].Number) {
 		t.Error("a file without a checkpoint is not read at a start")
 	}
+}
+
+// TestCheckpointAfterOneThatMayCount: the manifest may name a checkpoint although
+// writing it down has failed. The next one must not be made in its place.
+func TestCheckpointAfterOneThatMayCount(t *testing.T) {
+	mem := vfs.NewMem()
+	fault := vfs.NewFault(mem)
+	d, _, err := OpenDisk(DiskConfig{FS: fault, Dir: "/data"}, &listener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abandon()
+	if err := d.WaitDurable(d.Define(Definition{Kind: Counters, ID: 5})); err != nil {
+		t.Fatal(err)
+	}
+	fault.Add(vfs.Rule{Kinds: vfs.OpSyncDir, Nth: 2, Err: syscall.EIO}) // after the rename of the manifest
+	c, err := d.BeginCheckpoint(d.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Finish(); err == nil {
+		t.Fatal("the checkpoint says it is durable")
+	}
+	if _, err := d.BeginCheckpoint(d.End()); err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := OpenDisk(DiskConfig{FS: mem.Clone(), Dir: "/data"}, &listener{})
+	if err != nil {
+		t.Fatalf("killed in the next checkpoint, it does not start: %v", err)
+	}
+	again.Abandon()
 }
 
 // FuzzPublish: whatever stands in a publish record, reading it does not panic,
