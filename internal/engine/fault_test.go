@@ -157,15 +157,19 @@ func runOneFault(t *testing.T, k int, what error, sticky bool) (stopped bool) {
 	} else if len(r.confirmed) != 30 {
 		t.Errorf("operation %d (%v): the engine goes on and has confirmed %d of 30", k, what, len(r.confirmed))
 	}
-	clone := mem.CrashClone(vfs.KeepNone, nil)
+	left := map[string]*vfs.MemFS{"power loss": mem.CrashClone(vfs.KeepNone, nil),
+		"power loss that keeps all": mem.CrashClone(vfs.KeepAll, nil), "kill": mem.Clone()}
 	r.e.Abandon()
-	e, err := New(durableConfig(clone, newHandClock()))
-	if err != nil {
-		t.Errorf("operation %d (%v): does not start: %v", k, what, err)
-		return stopped
+	for how, disk := range left {
+		when := fmt.Sprintf("operation %d (%v, sticky %t), then %s", k, what, sticky, how)
+		e, err := New(durableConfig(disk, newHandClock()))
+		if err != nil {
+			t.Errorf("%s: does not start: %v", when, err)
+			continue
+		}
+		r.compare(e, when)
+		e.Abandon()
 	}
-	defer e.Abandon()
-	r.compare(e, fmt.Sprintf("operation %d (%v, sticky %t)", k, what, sticky))
 	return stopped
 }
 
@@ -314,6 +318,38 @@ func TestDamagedFiles(t *testing.T) {
 	if outcomes["refused"] == 0 || outcomes["same"] == 0 {
 		t.Errorf("some outcomes never came: %v", outcomes)
 	}
+}
+
+// TestEveryOperationOfAStartFails lets each disk operation of a start fail: it
+// says so or goes on, and the next one has everything.
+func TestEveryOperationOfAStartFails(t *testing.T) {
+	sample := damageSample(t).CrashClone(vfs.KeepAll, nil)
+	count := vfs.NewFault(sample.Clone())
+	openDurable(t, count).Abandon()
+	n := count.Count(vfs.OpsChange)
+	refused := 0
+	for k := 1; k <= n; k++ {
+		for _, what := range []error{syscall.EIO, syscall.ENOSPC} {
+			mem := sample.Clone()
+			fault := vfs.NewFault(mem)
+			fault.Add(vfs.Rule{Kinds: vfs.OpsChange, Nth: k, Sticky: k%2 == 0, Err: what, ShortBytes: int64(k%3) * 700})
+			e, err := New(durableConfig(fault, newHandClock()))
+			switch {
+			case err == nil:
+				e.Abandon()
+			case !errors.Is(err, what):
+				t.Errorf("operation %d fails with %v, the start with %v", k, what, err)
+			default:
+				refused++
+			}
+			for _, left := range []*vfs.MemFS{mem.CrashClone(vfs.KeepNone, nil), mem.CrashClone(vfs.KeepAll, nil), mem.Clone()} {
+				if how := damagedStart(t, left, fmt.Sprintf("operation %d of %d (%v)", k, n, what)); how != "same" {
+					t.Errorf("operation %d of %d (%v): the next start: %s", k, n, what, how)
+				}
+			}
+		}
+	}
+	t.Logf("%d operations, %d starts refused", n, refused)
 }
 
 // damageSample is a directory after a kill with checkpoint and several files:
