@@ -250,8 +250,14 @@ func (d *driver) housekeep() {
 	d.e.janitor.round()
 	after := d.e.disk.Use()
 	t.dropped += len(before) - len(after)
-	if len(before) > 0 && len(after) > 0 && before[0].Number == after[0].Number && before[0].Refs > 0 && after[0].Refs == 0 {
-		t.moved++
+	refs := map[uint32]int64{}
+	for _, f := range before {
+		refs[f.Number] = f.Refs
+	}
+	for _, f := range after {
+		if refs[f.Number] > 0 && f.Refs == 0 {
+			t.moved++
+		}
 	}
 }
 

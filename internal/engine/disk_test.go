@@ -162,3 +162,50 @@ func refPlace(ref uint64) (name string, at int64) {
 }
 
 func yield() { runtime.Gosched() }
+
+// TestUnreadableMessageKeepsOneFileOnly damages a message among others that are
+// few and far between: its file stays, the others are emptied and go.
+func TestUnreadableMessageKeepsOneFileOnly(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	conn, ch := open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true})
+	var tags []uint64
+	for id := range uint64(60) {
+		must(t, send(ch, publishing{key: "q", id: id + 1, bodyBytes: 150_000, persistent: true}))
+		conn.Flush()
+		must(t, e.settled())
+	}
+	for range 60 {
+		if ok, err := ch.Get("q", false); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		for _, r := range drain(t, conn) {
+			if m, is := r.method.(*wire.BasicGetOk); is {
+				tags = append(tags, m.DeliveryTag)
+			}
+		}
+	}
+	for i, tag := range tags {
+		if i%6 != 2 {
+			must(t, ch.Ack(tag, false))
+		}
+	}
+	ch.Close()
+	damageBody(t, e, fsys, "q", 1)
+	before := len(e.disk.Use())
+	for range 3 * before {
+		if err := e.checkpoint(func() bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		e.janitor.round()
+	}
+	left := e.disk.Use()
+	if before < 8 || len(left) > 5 || left[0].Refs != 1 {
+		t.Errorf("%d log files before, after %+v", before, left)
+	}
+	if ids := idsIn(t, e, "q"); len(ids) != 9 {
+		t.Errorf("the queue gives %v, want 9 messages", ids)
+	}
+	e.Abandon()
+}

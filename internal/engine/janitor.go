@@ -12,13 +12,15 @@ import (
 )
 
 // janitor keeps the data directory small and watches the free space: it gives up
-// the oldest log files once nothing in them is needed, and moves what is left in
-// the oldest one to the end of the log when much of the log is dead.
+// log files once nothing in them is needed, and when much of the log is dead moves
+// what is left in the emptiest one to the end of the log.
 type janitor struct {
 	e          *Engine
 	watch      *diskWatch
 	slackBytes int64
 	w          worker
+	// stuck are the files with a message that cannot be read: they stay.
+	stuck map[uint32]bool
 
 	mu      sync.Mutex
 	stop    func() bool
@@ -35,7 +37,7 @@ const (
 )
 
 func newJanitor(e *Engine, c *DiskConfig) *janitor {
-	j := &janitor{e: e, watch: newDiskWatch(e, c.MinFreeBytes), slackBytes: c.CompactSlackBytes, w: newWorker(e)}
+	j := &janitor{e: e, watch: newDiskWatch(e, c.MinFreeBytes), slackBytes: c.CompactSlackBytes, w: newWorker(e), stuck: map[uint32]bool{}}
 	if j.slackBytes == 0 {
 		j.slackBytes = compactSlackBytes
 	}
@@ -91,8 +93,8 @@ func (j *janitor) round() {
 		}
 	}
 	j.dropUnused()
-	if j.worthMoving() {
-		j.moveOldest()
+	if number, ok := j.worthMoving(); ok {
+		j.empty(number)
 	}
 }
 
@@ -155,23 +157,27 @@ func definitionsOf(vh *VHost) (defs []store.Definition) {
 	return defs
 }
 
-// worthMoving tells whether so much of the log is dead that the survivors of its
-// oldest file should move.
-func (j *janitor) worthMoving() bool {
-	var total, live int64
-	files := j.e.disk.Use()
-	for _, f := range files {
+// worthMoving tells whether so much of the log is dead that the survivors of a
+// file should move, and of which: the one with the least in it.
+func (j *janitor) worthMoving() (number uint32, ok bool) {
+	var total, live, least int64
+	for _, f := range j.e.disk.Use() {
+		if j.stuck[f.Number] {
+			continue
+		}
 		total += f.Bytes
 		live += f.LiveBytes
+		// Without references it waits for a checkpoint only.
+		if f.Refs > 0 && (!ok || f.LiveBytes < least) {
+			number, least, ok = f.Number, f.LiveBytes, true
+		}
 	}
-	return len(files) > 0 && total > 2*live+j.slackBytes
+	return number, ok && total > 2*live+j.slackBytes
 }
 
-// moveOldest appends a copy of every message in the oldest file that is still
-// needed, and lets the queues refer to the copies. The file goes with the next
-// round.
-func (j *janitor) moveOldest() {
-	number := j.e.disk.Use()[0].Number
+// empty appends a copy of every message in a file that is still needed, and lets
+// the queues refer to the copies. The file goes with the next round.
+func (j *janitor) empty(number uint32) {
 	for _, q := range j.e.allQueues() {
 		var at queue.Cursor
 		for more := true; more && !j.ended(); {
@@ -200,6 +206,10 @@ func (j *janitor) move(q *Queue, list []queue.Held) {
 	}
 	for _, h := range list {
 		if err := d.Load(store.Ref(h.Entry.Ref)); err != nil {
+			if d.Err() != nil {
+				return
+			}
+			j.stuck[store.Ref(h.Entry.Ref).File()] = true
 			j.e.logger.Error("a message cannot be moved and keeps its log file", "queue", q.def.Name, "error", err)
 			continue
 		}
