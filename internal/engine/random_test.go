@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warrenmq/warren/internal/vfs"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -71,6 +72,39 @@ func TestRandomClientsAtOnce(t *testing.T) {
 		wg.Wait()
 		over.Store(true)
 		meddling.Wait()
+		if w.finish(); t.Failed() {
+			t.Fatalf("failed with -seed %d", seed)
+		}
+	}
+}
+
+// TestRandomClientsOnDisk is the same with a data directory, bodies that do not
+// stay in memory, and checkpoints and a janitor beside the clients.
+func TestRandomClientsOnDisk(t *testing.T) {
+	for _, seed := range seeds(4) {
+		w := newWorldOn(t, seed, false, &DiskConfig{FS: vfs.NewMem(), Dir: "/data",
+			FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, HandJanitor: true})
+		var clients, janitor sync.WaitGroup
+		for _, c := range w.clients {
+			clients.Go(func() {
+				for range w.steps(800) {
+					c.step()
+				}
+			})
+		}
+		var over atomic.Bool
+		janitor.Go(func() {
+			for i := 0; !over.Load(); i++ {
+				w.meddle(i % 3)
+				if err := w.e.checkpoint(over.Load); err != nil {
+					t.Error(err)
+				}
+				w.e.janitor.round()
+			}
+		})
+		clients.Wait()
+		over.Store(true)
+		janitor.Wait()
 		if w.finish(); t.Failed() {
 			t.Fatalf("failed with -seed %d", seed)
 		}
@@ -137,12 +171,15 @@ type world struct {
 	ended    map[copyOf]int // acknowledged for good
 }
 
-func newWorld(t testing.TB, seed uint64, inTurn bool) *world {
+func newWorld(t testing.TB, seed uint64, inTurn bool) *world { return newWorldOn(t, seed, inTurn, nil) }
+
+// newWorldOn is newWorld with a data directory.
+func newWorldOn(t testing.TB, seed uint64, inTurn bool, disk *DiskConfig) *world {
 	w := &world{
 		t: t, inTurn: inTurn, kills: seed%2 == 0, rng: rand.New(rand.NewPCG(seed, 0)),
 		expected: map[copyOf]int{}, ended: map[copyOf]int{},
 	}
-	cfg := Config{VHosts: []string{"/"}}
+	cfg := Config{VHosts: []string{"/"}, Disk: disk}
 	if inTurn {
 		w.clock = newHandClock()
 		cfg.Clock = w.clock
@@ -207,7 +244,7 @@ func (w *world) finish() {
 	for quiet < 3 && !w.t.Failed() {
 		quiet++
 		for _, c := range w.clients {
-			if c.settleAll() {
+			if c.settleAll() || w.onTheDisk() {
 				quiet = 0
 			}
 		}
@@ -219,7 +256,7 @@ func (w *world) finish() {
 	for _, c := range w.clients {
 		c.checkAtRest()
 	}
-	if refs := w.e.arena.References(); refs != int64(ready) {
+	if refs := w.references(); refs != int64(ready) {
 		w.t.Errorf("%d references to bodies for %d messages", refs, ready)
 	}
 	w.checkLedger()
@@ -229,13 +266,47 @@ func (w *world) finish() {
 	for _, q := range w.e.allQueues() {
 		must(w.t, w.admin.DeleteQueue(&wire.QueueDelete{Queue: q.def.Name}, func(uint32) {}))
 	}
-	if refs := w.e.arena.References(); refs != 0 {
+	if refs := w.references(); refs != 0 {
 		w.t.Errorf("%d references to bodies without a queue", refs)
 	}
 	if n := len(w.e.timers.heap); n != 0 {
 		w.t.Errorf("%d timers without a queue", n)
 	}
 	w.e.Close()
+}
+
+// references are those to bodies, in memory and on the disk.
+func (w *world) references() int64 {
+	n := w.e.arena.References()
+	if w.e.disk != nil {
+		n += w.e.disk.References()
+	}
+	return n
+}
+
+// onTheDisk tells whether somebody waits for the disk: a body is on its way into
+// memory, or a dead letter on its way because of one, or confirms await a sync.
+func (w *world) onTheDisk() bool {
+	if w.e.disk == nil {
+		return false
+	}
+	w.e.waitingMu.Lock()
+	waiting := len(w.e.waiting) > 0
+	w.e.waitingMu.Unlock()
+	if waiting {
+		runtime.Gosched()
+		return true
+	}
+	for _, q := range w.e.allQueues() {
+		q.mu.Lock()
+		busy := q.fetching || q.m.MovingCount() > 0
+		q.mu.Unlock()
+		if busy {
+			runtime.Gosched()
+			return true
+		}
+	}
+	return false
 }
 
 // checkQueues returns the number of ready messages. No message may wait while a
