@@ -163,21 +163,29 @@ type writerAt interface {
 	WriteAt(p []byte, off int64) (int, error)
 }
 
+// fail stops the log. The owner hears of it before anybody who waits does, so
+// that whoever is told of a failure finds it known everywhere.
+func (l *Log) fail(err error) {
+	l.logger.Error("the log has stopped; nothing more is confirmed", "error", err)
+	if l.cfg.OnFailure != nil {
+		l.cfg.OnFailure(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing = nil
+	l.err = err
+	l.gathering, l.closed = nil, nil // nobody writes them any more
+	l.room.Broadcast()
+}
+
 // finish moves the durable position, or stops the log.
 func (l *Log) finish(batches []*batch, err error) {
-	l.mu.Lock()
-	l.writing = nil
 	if err != nil {
-		l.err = fmt.Errorf("seglog: the log has stopped: %w", err)
-		l.gathering, l.closed = nil, nil // nobody writes them any more
-		l.room.Broadcast()
-		l.mu.Unlock()
-		l.logger.Error("the log has stopped; nothing more is confirmed", "error", err)
-		if l.cfg.OnFailure != nil {
-			l.cfg.OnFailure(l.err)
-		}
+		l.fail(fmt.Errorf("seglog: the log has stopped: %w", err))
 		return
 	}
+	l.mu.Lock()
+	l.writing = nil
 	last := batches[len(batches)-1]
 	durable := last.first + LSN(last.records)
 	moved := l.Durable() < durable
