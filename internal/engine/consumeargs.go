@@ -18,7 +18,7 @@ func (q *Queue) checkConsumeArgs(args wire.Table) (priority int, err *wire.Error
 		case "x-priority":
 			n, ok := integer(a.Value)
 			if !ok {
-				return 0, q.badArg(a.Key, ": "+exchange.QuoteTerm("expected integer, got "+exchange.TypeName(a.Value)))
+				return 0, q.badArg(a.Key, ": "+exchange.QuoteTerm("expected integer, got "+wire.TypeName(a.Value)))
 			}
 			priority = n
 		case "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered":

@@ -242,7 +242,9 @@ func (r *runner) gone(st *step, c *conn) error {
 	r.poll(func() bool {
 		e := r.request(c, method, a)
 		shown = e.format(r.mask)
-		return e.name != method+"-ok"
+		// Locked means still there: the broker has not noticed yet that the queue's
+		// own connection has gone.
+		return e.name != method+"-ok" && !strings.Contains(shown, "reply-code=405")
 	})
 	fmt.Fprintf(&r.out, "< %s%d %s\n", st.conn, st.channel, shown)
 	return nil

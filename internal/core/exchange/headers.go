@@ -72,7 +72,7 @@ func InvalidBinding(t Type, args wire.Table) string {
 	}
 	s, ok := v.(string)
 	if !ok {
-		return fmt.Sprintf("Invalid x-match field type %s (value %s); expected longstr", TypeName(v), Term(v))
+		return fmt.Sprintf("Invalid x-match field type %s (value %s); expected longstr", wire.TypeName(v), Term(v))
 	}
 	switch s {
 	case "all", "any", "all-with-x", "any-with-x":

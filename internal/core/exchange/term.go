@@ -10,48 +10,6 @@ import (
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// TypeName is RabbitMQ's name for the wire type of a field value, as its error
-// texts print it (signedint, longstr, …).
-func TypeName(v any) string {
-	switch v.(type) {
-	case nil:
-		return "void"
-	case bool:
-		return "bool"
-	case int8:
-		return "byte"
-	case uint8:
-		return "unsignedbyte"
-	case int16:
-		return "short"
-	case uint16:
-		return "unsignedshort"
-	case int32:
-		return "signedint"
-	case uint32:
-		return "unsignedint"
-	case int64:
-		return "long"
-	case float32:
-		return "float"
-	case float64:
-		return "double"
-	case wire.Decimal:
-		return "decimal"
-	case string:
-		return "longstr"
-	case []byte:
-		return "binary"
-	case wire.Array:
-		return "array"
-	case wire.Timestamp:
-		return "timestamp"
-	case wire.Table:
-		return "table"
-	}
-	return "void"
-}
-
 // Term is a field value the way RabbitMQ prints it inside an error text: as an
 // Erlang term, where a string is <<"text">>.
 func Term(v any) string {
@@ -71,13 +29,13 @@ func Term(v any) string {
 	case wire.Array:
 		parts := make([]string, len(v))
 		for i, x := range v {
-			parts[i] = "{" + TypeName(x) + "," + Term(x) + "}"
+			parts[i] = "{" + wire.TypeName(x) + "," + Term(x) + "}"
 		}
 		return "[" + strings.Join(parts, ",") + "]"
 	case wire.Table:
 		parts := make([]string, len(v))
 		for i, f := range v {
-			parts[i] = "{" + binaryTerm(f.Key) + "," + TypeName(f.Value) + "," + Term(f.Value) + "}"
+			parts[i] = "{" + binaryTerm(f.Key) + "," + wire.TypeName(f.Value) + "," + Term(f.Value) + "}"
 		}
 		return "[" + strings.Join(parts, ",") + "]"
 	}

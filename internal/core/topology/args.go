@@ -133,7 +133,7 @@ func (v *VHost) checkQueueArgs(name string, r DeclareQueue) *wire.Error {
 	if dlx, ok := r.Args.Get("x-dead-letter-exchange"); ok {
 		if _, isString := dlx.(string); !isString {
 			return precondition(fmt.Sprintf("invalid type '%s' for arg 'x-dead-letter-exchange' in %s",
-				exchange.TypeName(dlx), on))
+				wire.TypeName(dlx), on))
 		}
 	}
 	if t, ok := r.Args.Get(typeArg); ok {
@@ -180,13 +180,13 @@ func quorumProperties(on string, r DeclareQueue) *wire.Error {
 // reason prints {what,value}.
 func reason(what string, v any) string { return "{" + what + "," + exchange.Term(v) + "}" }
 
-func unacceptable(v any) string { return "{unacceptable_type," + exchange.TypeName(v) + "}" }
+func unacceptable(v any) string { return "{unacceptable_type," + wire.TypeName(v) + "}" }
 
 // checkInt returns the number, or why there is none.
 func checkInt(v any) (int64, string) {
 	n, ok := intValue(v)
 	if !ok {
-		return 0, exchange.QuoteTerm("expected integer, got " + exchange.TypeName(v))
+		return 0, exchange.QuoteTerm("expected integer, got " + wire.TypeName(v))
 	}
 	return n, ""
 }

@@ -37,7 +37,7 @@ func typedValue(v any, ok bool) string {
 	if !ok {
 		return "none"
 	}
-	return "the value '" + plainValue(v) + "' of type '" + exchange.TypeName(v) + "'"
+	return "the value '" + plainValue(v) + "' of type '" + wire.TypeName(v) + "'"
 }
 
 // quotedValue prints a void as if it were not there, as RabbitMQ does.

@@ -57,7 +57,7 @@ func (v *VHost) DeclareExchange(r DeclareExchange) (x *Exchange, created bool, e
 		s, isString := alt.(string)
 		if !isString {
 			return nil, false, precondition(fmt.Sprintf("invalid type '%s' for arg '%s' in %s",
-				exchange.TypeName(alt), alternateArg, v.describeExchange(name)))
+				wire.TypeName(alt), alternateArg, v.describeExchange(name)))
 		}
 		x.alternate, x.hasAlternate = s, true
 	}
