@@ -24,7 +24,7 @@ func embeddedBroker(_ context.Context, dir string) (demo.EmbeddedBroker, error) 
 	}
 	e := demo.EmbeddedBroker{Dial: d.dial, Stop: d.stop}
 	if dir != "" {
-		e.Kill = d.kill
+		e.Kill, e.Hold = d.kill, d.hold
 	}
 	return e, nil
 }
@@ -43,6 +43,13 @@ func (d *demoBroker) dial(network, addr string) (net.Conn, error) {
 		return nil, broker.ErrClosed
 	}
 	return d.b.Dial(network, addr)
+}
+
+// hold keeps confirms back until the kill.
+func (d *demoBroker) hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.b.Faults().HoldConfirms()
 }
 
 // kill ends the broker as a kill of its process would, and starts it again.

@@ -19,8 +19,9 @@ type Embedded func(ctx context.Context, dir string) (EmbeddedBroker, error)
 type EmbeddedBroker struct {
 	Dial func(network, addr string) (net.Conn, error)
 	Stop func()
-	// Kill is as Options.Kill; nil in memory.
+	// Kill and Hold are as in Options; nil in memory.
 	Kill func(ctx context.Context) error
+	Hold func()
 }
 
 // Command is `warren demo`. Without --url and AMQP_URL it starts the embedded
@@ -83,7 +84,7 @@ they add up, else with 1 and a line for each that does not.`,
 					return err
 				}
 				defer b.Stop()
-				o.Dial, o.Kill = b.Dial, b.Kill
+				o.Dial, o.Kill, o.Hold = b.Dial, b.Kill, b.Hold
 				o.Broker = "the WarrenMQ broker inside this process (set AMQP_URL to use a RabbitMQ)"
 				if dir != "" {
 					o.Broker = "the WarrenMQ broker inside this process, data in " + dir

@@ -26,6 +26,10 @@ type Options struct {
 	// Kill kills the broker as a crash of its process would, and starts it again
 	// with what it has on disk; connections are cut. Nil leaves the last step out.
 	Kill func(ctx context.Context) error
+	// Hold keeps publisher confirms back until Kill, as a disk would that is slow
+	// in that moment: so the kill surely falls between publishes and their
+	// confirms. It goes with Kill.
+	Hold func()
 	// JSON writes one JSON object per event and line instead of text.
 	JSON bool
 	// Color decorates text with terminal colours. Ignored with JSON.
@@ -67,6 +71,7 @@ type lesson struct {
 	limits   limits
 	sabotage sabotage
 	kill     func(ctx context.Context) error
+	hold     func()
 	tell     *narrator
 	dial     *dialer
 	names    *names
@@ -109,6 +114,7 @@ func newLesson(o Options) (*lesson, error) {
 		limits:   limits,
 		sabotage: o.sabotage,
 		kill:     o.Kill,
+		hold:     o.Hold,
 		tell:     &narrator{out: o.Out, json: o.JSON, color: o.Color && !o.JSON},
 		dial:     &dialer{url: o.URL, dial: o.Dial, connectWithin: limits.connect},
 		names:    &names{prefix: prefix},

@@ -40,6 +40,11 @@ func durableBroker(t *testing.T, restartIn string) Options {
 			defer d.mu.Unlock()
 			return d.b.Dial(network, addr)
 		},
+		Hold: func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.b.Faults().HoldConfirms()
+		},
 		Kill: func(context.Context) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -13,9 +13,8 @@ const (
 	letters        = 60  // published and confirmed before the stream
 	readerAcks     = 10  // of them are acked before the kill
 	readerPrefetch = 20  // are in a consumer's hands at the kill
-	streamWindow   = 200 // publishes of the stream that are not confirmed yet
+	streamWindow   = 200 // publishes of the stream that are not confirmed at the kill
 	streamConfirms = 300 // of the stream before the kill
-	streamMax      = 20_000
 )
 
 func killStep() step {
@@ -123,8 +122,8 @@ type sent struct {
 	confirm *amqp.DeferredConfirmation
 }
 
-// killInStream publishes letters as fast as their confirms allow and kills the
-// broker meanwhile. It returns the ids that were not confirmed.
+// killInStream publishes letters and kills the broker before all of them are
+// confirmed. It returns the ids that were not.
 func (k *killing) killInStream(ctx context.Context, p *publisher) (unconfirmed []string, err error) {
 	s := k.s
 	s.doing = "publishing a stream of letters"
@@ -167,40 +166,55 @@ func (k *killing) killInStream(ctx context.Context, p *publisher) (unconfirmed [
 	})
 	s.note("killed", map[string]any{"streamed": len(o.stream), "unconfirmed": n, "unacked": readerPrefetch},
 		"the broker is killed with %d publishes unconfirmed and %d deliveries unacked, and started again on the same directory", n, readerPrefetch)
-	s.check(n > 0 && len(o.stream)-n >= streamConfirms, "it was in the middle: of a stream of %d letters %d were confirmed", len(o.stream), len(o.stream)-n)
+	s.check(n == streamWindow && len(o.stream)-n == streamConfirms, "it was in the middle: of a stream of %d letters %d were confirmed", len(o.stream), len(o.stream)-n)
 	return unconfirmed, nil
 }
 
 // errBrokerGone ends the stream.
 var errBrokerGone = errors.New("the broker is gone")
 
-// stream publishes until the connection is gone, and says when it is time to
-// kill.
+// stream publishes until it is time to kill, says so, and waits for the end. The
+// last window of it is published while confirms are held, so that the kill falls
+// in the middle however fast the broker is.
 func (k *killing) stream(ctx context.Context, p *publisher, kill chan<- struct{}) (stream []sent, err error) {
-	for i := range streamMax {
+	for i := range streamConfirms + streamWindow {
 		m := k.message(fmt.Sprintf("stream-%d", i+1))
 		confirm, err := p.send(ctx, m)
 		if err != nil {
 			return stream, errBrokerGone
 		}
 		stream = append(stream, sent{m.id, confirm})
-		if i < streamWindow {
+		if i+1 < streamConfirms {
 			continue
 		}
-		acked, err := stream[i-streamWindow].confirm.WaitContext(ctx)
-		switch {
-		case err != nil:
-			return stream, err
-		case !acked && p.ch.IsClosed():
-			return stream, errBrokerGone
-		case !acked:
-			return stream, errRefused
-		}
-		if i-streamWindow == streamConfirms {
-			close(kill)
+		if i+1 == streamConfirms {
+			if err := allAcked(ctx, p, stream); err != nil {
+				return stream, err
+			}
+			k.s.hold()
 		}
 	}
-	return stream, errors.New("the broker has outlived the stream")
+	close(kill)
+	if acked, err := stream[len(stream)-1].confirm.WaitContext(ctx); err != nil || acked {
+		return stream, errors.Join(err, errors.New("the broker has outlived the stream"))
+	}
+	return stream, errBrokerGone
+}
+
+// allAcked waits for the confirms of a stream.
+func allAcked(ctx context.Context, p *publisher, stream []sent) error {
+	for _, m := range stream {
+		acked, err := m.confirm.WaitContext(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !acked && p.ch.IsClosed():
+			return errBrokerGone
+		case !acked:
+			return errRefused
+		}
+	}
+	return nil
 }
 
 // recover sends again what was not confirmed, takes everything, and compares.
