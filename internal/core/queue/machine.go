@@ -99,6 +99,9 @@ func (m *Machine) Enqueue(now Time, msg Message, out *Output) Verdict {
 
 // Dispatch hands ready messages to consumers for as long as both last.
 func (m *Machine) Dispatch(now Time, out *Output) {
+	if len(m.consumers.all) == 0 {
+		return // nobody to bring the head into memory for
+	}
 	for m.ready > 0 {
 		l, level, p, pos := m.head(now, out)
 		if l == nil {
