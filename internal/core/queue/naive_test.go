@@ -180,6 +180,9 @@ func (n *naive) liveHead(now Time) *naiveMessage {
 }
 
 func (n *naive) dispatch(now Time) {
+	if len(n.consumers) == 0 {
+		return // what is past its time waits for the timer
+	}
 	for m := n.liveHead(now); m != nil; m = n.liveHead(now) {
 		c := n.pick()
 		if c == nil {
