@@ -126,8 +126,8 @@ func TestStragglerPinsOnePage(t *testing.T) {
 	}
 	l := &r.m.levels[0]
 	pages := 0
-	for _, p := range l.pages {
-		if p != nil {
+	for _, s := range l.pages {
+		if !s.empty() {
 			pages++
 		}
 	}

@@ -8,6 +8,7 @@ func (p *pair) compareOutput() {
 	p.t.Helper()
 	p.compareDeliveries()
 	p.compareDead()
+	p.unshelve()
 	var released []uint64
 	for _, e := range p.out.Released {
 		released = append(released, e.Ref)
@@ -28,6 +29,13 @@ func (p *pair) compareOutput() {
 	}
 	p.n.out = naiveOutput{}
 	p.out.Reset()
+}
+
+// unshelve counts what went with cold pages as released.
+func (p *pair) unshelve() {
+	if p.shelf != nil {
+		p.out.Released = append(p.out.Released, p.shelf.release(p.out.Cold)...)
+	}
 }
 
 func (p *pair) compareDeliveries() {
@@ -104,6 +112,9 @@ func singles(f Fact) (list []Fact) {
 func (p *pair) replay(f Fact) {
 	p.t.Helper()
 	r := p.log[f.Seq]
+	if r == nil && f.Kind == Settled && p.coldPurge {
+		return // a cold page goes whole: what was done before is done again
+	}
 	if (r == nil) != (f.Kind == Enqueued) {
 		p.t.Fatalf("%s: fact %+v does not fit what the log knows: %+v", p.lastOp, f, r)
 	}
@@ -124,16 +135,7 @@ func (p *pair) replay(f Fact) {
 
 // check compares what both hold.
 func (p *pair) check() {
-	ready, bytes := p.n.count(naiveReady)
-	out, _ := p.n.count(naiveOut)
-	moving, _ := p.n.count(naiveMoving)
-	if p.m.ReadyCount() != ready || p.m.ReadyBytes() != bytes || p.m.UnackedCount() != out || p.m.MovingCount() != moving {
-		p.t.Fatalf("%s: %d ready (%d bytes), %d out, %d moving; want %d (%d), %d, %d", p.lastOp,
-			p.m.ReadyCount(), p.m.ReadyBytes(), p.m.UnackedCount(), p.m.MovingCount(), ready, bytes, out, moving)
-	}
-	if p.m.ConsumerCount() != len(p.n.consumers) {
-		p.t.Fatalf("%s: %d consumers, want %d", p.lastOp, p.m.ConsumerCount(), len(p.n.consumers))
-	}
+	p.checkCounts()
 	if len(p.refs) != len(p.n.list) {
 		p.t.Fatalf("%s: %d references for %d messages", p.lastOp, len(p.refs), len(p.n.list))
 	}
@@ -148,6 +150,20 @@ func (p *pair) check() {
 	}
 	p.checkLog()
 	p.checkPages()
+}
+
+// checkCounts compares what holds with cold pages too.
+func (p *pair) checkCounts() {
+	ready, bytes := p.n.count(naiveReady)
+	out, _ := p.n.count(naiveOut)
+	moving, _ := p.n.count(naiveMoving)
+	if p.m.ReadyCount() != ready || p.m.ReadyBytes() != bytes || p.m.UnackedCount() != out || p.m.MovingCount() != moving {
+		p.t.Fatalf("%s: %d ready (%d bytes), %d out, %d moving; want %d (%d), %d, %d", p.lastOp,
+			p.m.ReadyCount(), p.m.ReadyBytes(), p.m.UnackedCount(), p.m.MovingCount(), ready, bytes, out, moving)
+	}
+	if p.m.ConsumerCount() != len(p.n.consumers) {
+		p.t.Fatalf("%s: %d consumers, want %d", p.lastOp, p.m.ConsumerCount(), len(p.n.consumers))
+	}
 }
 
 func (p *pair) checkLog() {
@@ -189,13 +205,21 @@ func (p *pair) checkPages() {
 	for level := range p.m.levels {
 		l := &p.m.levels[level]
 		live := 0
-		for i, pg := range l.pages {
-			if pg == nil {
+		hot, cold := 0, 0
+		for i, s := range l.pages {
+			if s.empty() {
 				continue
 			}
 			if i < l.first {
 				p.t.Fatalf("%s: a page before the first", p.lastOp)
 			}
+			if s.cold != nil {
+				live += int(s.cold.Messages)
+				cold++
+				continue
+			}
+			hot++
+			pg := s.p
 			live += pg.live
 			if pg.live == 0 && (i != len(l.pages)-1 || len(pg.entries) == pageLen) {
 				p.t.Fatalf("%s: page %d of %d holds nothing and is kept", p.lastOp, i, len(l.pages))
@@ -203,6 +227,9 @@ func (p *pair) checkPages() {
 			if len(pg.entries) > pageLen || cap(pg.entries) > pageLen {
 				p.t.Fatalf("%s: a page of %d entries", p.lastOp, cap(pg.entries))
 			}
+		}
+		if hot != l.hot || cold != l.cold {
+			p.t.Fatalf("%s: %d pages in memory and %d cold, counted are %d and %d", p.lastOp, hot, cold, l.hot, l.cold)
 		}
 		want := 0
 		for _, m := range p.n.list {
@@ -213,7 +240,7 @@ func (p *pair) checkPages() {
 		if live != want {
 			p.t.Fatalf("%s: pages of level %d hold %d messages, want %d", p.lastOp, level, live, want)
 		}
-		if l.first < len(l.pages) && l.pages[l.first] == nil {
+		if l.first < len(l.pages) && l.pages[l.first].empty() {
 			p.t.Fatalf("%s: the first page is none", p.lastOp)
 		}
 	}

@@ -38,6 +38,9 @@ const (
 	Persistent Flags = 1 << iota
 	// Redelivered messages were handed out before.
 	Redelivered
+	// Pinned messages stay in the index in memory, because the host has to see the
+	// entry when the message goes.
+	Pinned
 	// HostFlag is the first of the bits that the machine keeps for its host.
 	HostFlag Flags = 1 << 8
 )

@@ -30,6 +30,9 @@ func (m *Machine) Expire(now Time, out *Output) {
 func (m *Machine) expireLevel(l *list, level int, now Time, out *Output) {
 	for {
 		pos, p, ok := l.peek()
+		if !ok && l.coldHead() != nil && l.coldHead().Expiring {
+			out.Warm = true
+		}
 		if !ok || p.deadline(pos) > now {
 			return
 		}
@@ -54,6 +57,8 @@ func (m *Machine) NextDeadline() Time {
 			l := &m.levels[level]
 			if pos, p, ok := l.peek(); ok {
 				next = min(next, p.deadline(pos))
+			} else if c := l.coldHead(); c != nil && c.Expiring {
+				return 0 // Expire asks for the page
 			}
 		}
 	}

@@ -8,7 +8,9 @@ import "math/bits"
 type Image struct {
 	Level  int
 	Number uint64 // of the page: positions from Number*PageLen on
-	Live   [pageWords]uint64
+	// Cold is set for a page that is cold: what follows is empty then.
+	Cold *Cold
+	Live [pageWords]uint64
 	// Entries and Deadlines are indexed by position in the page; only the live
 	// ones count. Deadlines is empty if nothing here expires.
 	Entries   []Entry
@@ -54,8 +56,12 @@ func (m *Machine) TakeImage(c *Cursor, img *Image) bool {
 			c.level, c.page = c.level+1, 0
 			continue
 		}
-		p, number := l.pages[i], c.page
+		p, number := l.pages[i].p, c.page
 		c.page++
+		if cold := l.pages[i].cold; cold != nil {
+			*img = Image{Level: c.level, Number: number, Cold: cold, Entries: img.Entries[:0], Deadlines: img.Deadlines[:0], Counts: img.Counts[:0]}
+			return true
+		}
 		if p != nil && p.live > 0 && m.image(img, c.level, number, p) {
 			return true
 		}
@@ -64,7 +70,7 @@ func (m *Machine) TakeImage(c *Cursor, img *Image) bool {
 }
 
 func (m *Machine) image(img *Image, level int, number uint64, p *page) bool {
-	img.Level, img.Number = level, number
+	img.Level, img.Number, img.Cold = level, number, nil
 	img.Entries = append(img.Entries[:0], p.entries...)
 	img.Deadlines = append(img.Deadlines[:0], p.deadlines...)
 	img.Counts = img.Counts[:0]
@@ -91,7 +97,8 @@ func (m *Machine) image(img *Image, level int, number uint64, p *page) bool {
 }
 
 // RestoreImage puts a page of messages back, into a queue that holds nothing of
-// that page. It reports false for a level that the queue does not have.
+// that page. It reports false for a level that the queue does not have. A cold page
+// is for RestoreCold.
 func (m *Machine) RestoreImage(img *Image) bool {
 	if img.Level >= len(m.levels) {
 		return false

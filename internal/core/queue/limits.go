@@ -15,13 +15,17 @@ func (m *Machine) dropOverflow(out *Output) {
 	}
 	for m.ready > 0 && (m.cfg.MaxLength >= 0 && int64(m.ready) > m.cfg.MaxLength ||
 		m.cfg.MaxLengthBytes >= 0 && m.readyBytes > m.cfg.MaxLengthBytes) {
-		for level := len(m.levels) - 1; level >= 0; level-- {
-			l := &m.levels[level]
-			if pos, p, ok := l.peek(); ok {
-				m.kill(l, level, p, pos, MaxLen, out)
-				break
-			}
+		level := len(m.levels) - 1
+		for m.levels[level].ready == 0 {
+			level--
 		}
+		l := &m.levels[level]
+		pos, p, ok := l.peek()
+		if !ok {
+			out.Warm = true
+			return
+		}
+		m.kill(l, level, p, pos, MaxLen, out)
 	}
 }
 

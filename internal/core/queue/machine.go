@@ -122,7 +122,11 @@ func (m *Machine) head(now Time, out *Output) (*list, int, *page, uint64) {
 	for level := len(m.levels) - 1; level >= 0; level-- {
 		l := &m.levels[level]
 		for l.ready > 0 {
-			pos, p, _ := l.peek()
+			pos, p, ok := l.peek()
+			if !ok {
+				out.Warm = true
+				return nil, 0, nil, 0
+			}
 			if m.expiring && p.deadline(pos) < now {
 				m.kill(l, level, p, pos, Expired, out)
 				continue
@@ -285,14 +289,22 @@ func (m *Machine) Purge(out *Output) int {
 	}
 	for level := range m.levels {
 		l := &m.levels[level]
-		for l.ready > 0 {
-			pos, p, _ := l.peek()
-			e := p.entries[pos%pageLen]
-			s := makeSeq(level, pos)
-			l.done(p, pos)
-			m.forget(s, e, out)
-			out.Released = append(out.Released, e)
+		for i := l.first; i < len(l.pages) && l.ready > 0; i++ {
+			if c := l.pages[i].cold; c != nil && !c.Lost {
+				m.purgeCold(l, level, i, out)
+				continue
+			}
+			l.eachInPage(i, func(p *page, pos uint64) {
+				if l.isOut(p, pos) {
+					return
+				}
+				e := p.entries[pos%pageLen]
+				l.done(p, pos)
+				m.forget(makeSeq(level, pos), e, out)
+				out.Released = append(out.Released, e)
+			})
 		}
+		l.trim()
 	}
 	m.ready, m.readyBytes = 0, 0
 	return n
@@ -303,9 +315,15 @@ func (m *Machine) Purge(out *Output) int {
 func (m *Machine) Close(out *Output) int {
 	n := m.ready
 	for level := range m.levels {
-		m.levels[level].each(func(p *page, pos uint64) {
-			out.Released = append(out.Released, p.entries[pos%pageLen])
-		})
+		l := &m.levels[level]
+		for i := l.first; i < len(l.pages); i++ {
+			if c := l.pages[i].cold; c != nil {
+				out.Cold = append(out.Cold, c)
+			}
+			l.eachInPage(i, func(p *page, pos uint64) {
+				out.Released = append(out.Released, p.entries[pos%pageLen])
+			})
+		}
 		m.levels[level] = list{}
 	}
 	for _, c := range m.consumers.all {

@@ -102,6 +102,9 @@ type pair struct {
 	seqs      map[Seq]bool // ever used
 	cursor    Cursor
 	lastOp    string
+	shelf     *shelf // of cold pages
+	spilled   int
+	coldPurge bool // the purge that goes on meets cold pages
 }
 
 // replayed is what a log's replay knows of a message.
@@ -408,6 +411,7 @@ func (p *pair) drain(left int) {
 func (p *pair) finish() {
 	p.lastOp = "close"
 	p.m.Close(&p.out)
+	p.unshelve()
 	for _, e := range p.out.Released {
 		if !p.refs[e.Ref] {
 			p.t.Fatalf("close: reference %d is released twice", e.Ref)

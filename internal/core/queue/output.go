@@ -17,6 +17,12 @@ type Output struct {
 	// memory: nothing is delivered before the host has brought it there and
 	// dispatches again. Zero for none.
 	Fetch uint64
+	// Warm is set when the first message of a level is in a cold page: nothing goes
+	// on before the host has given the pages of ColdHead to Warm, and Requeued.
+	Warm bool
+	// Cold are pages that went without being looked at, by Purge or Close: the host
+	// drops their references by their homes.
+	Cold []*Cold
 	// LastSeq is what Enqueue has numbered the last message it accepted.
 	LastSeq Seq
 	// NoEnqueued leaves Enqueued facts out, for a host that logs its publishes
@@ -33,6 +39,9 @@ func (o *Output) Reset() {
 	o.Released = o.Released[:0]
 	o.Unused = false
 	o.Fetch = 0
+	o.Warm = false
+	clear(o.Cold)
+	o.Cold = o.Cold[:0]
 }
 
 // FactKind says what a Fact records.
@@ -57,6 +66,15 @@ func extend(facts []Fact, kind FactKind, s Seq) []Fact {
 		return facts
 	}
 	return append(facts, Fact{Kind: kind, Seq: s, To: s})
+}
+
+// extendRange adds a fact about a range of messages likewise.
+func extendRange(facts []Fact, kind FactKind, from, to Seq) []Fact {
+	if n := len(facts); n > 0 && facts[n-1].Kind == kind && facts[n-1].To+1 == from {
+		facts[n-1].To = to
+		return facts
+	}
+	return append(facts, Fact{Kind: kind, Seq: from, To: to})
 }
 
 // Fact is something that happened to a persistent message of a durable queue,

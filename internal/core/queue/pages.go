@@ -24,9 +24,16 @@ type page struct {
 	ready     [pageWords]uint64
 	out       [pageWords]uint64
 	live      int // positions that are not done
+	// unkept is set once the page has held a message that a cold page may not: one
+	// that is not persistent, or Pinned.
+	unkept bool
+	// changed is set by whatever happens to a message here, so that an image is
+	// known to be outdated.
+	changed bool
 }
 
 func (p *page) reset() {
+	p.unkept = false
 	p.entries = p.entries[:0]
 	p.deadlines = p.deadlines[:0]
 	p.ready = [pageWords]uint64{}
@@ -34,26 +41,40 @@ func (p *page) reset() {
 	p.live = 0
 }
 
+// slot is the place of one page in the deque: in memory (p), cold, or neither
+// where nothing is live.
+type slot struct {
+	p    *page
+	cold *Cold
+}
+
+func (s slot) empty() bool { return s.p == nil && s.cold == nil }
+
 // list is the messages of one priority level: a deque of pages. A page in the
-// middle that holds nothing live is given back at once (nil in the deque).
+// middle that holds nothing live is given back at once (an empty slot).
 type list struct {
-	pages []*page
+	pages []slot
 	first int    // index in pages of the page that holds position base*pageLen
 	base  uint64 // page number of pages[first]
 	tail  uint64 // position of the next push
 	head  uint64 // no position below it is ready
 	ready int
+	hot   int   // pages in memory, besides spare
+	cold  int   // cold pages
 	spare *page // one page kept for the next push, so that a steady flow does not allocate
 }
 
-func (l *list) pageOf(pos uint64) *page {
-	n := pos / pageLen
+// pageOf is the page of a position, nil if that is not in memory.
+func (l *list) pageOf(pos uint64) *page { return l.slotOf(pos / pageLen).p }
+
+// slotOf is the slot of a page number, an empty one outside the deque.
+func (l *list) slotOf(n uint64) slot {
 	if n < l.base {
-		return nil
+		return slot{}
 	}
 	i := l.first + int(n-l.base)
 	if i >= len(l.pages) {
-		return nil
+		return slot{}
 	}
 	return l.pages[i]
 }
@@ -66,9 +87,12 @@ func (l *list) push(e Entry, deadline Time) uint64 {
 	if i == 0 || l.first == len(l.pages) {
 		p = l.addPage(pos)
 	} else {
-		p = l.pages[len(l.pages)-1] // never nil: dropPage keeps the page being written
+		p = l.pages[len(l.pages)-1].p // never nil: dropPage keeps the page being written
 	}
 	p.entries = append(p.entries, e)
+	if e.Flags&(Persistent|Pinned) != Persistent {
+		p.unkept = true
+	}
 	if deadline != Never || len(p.deadlines) > 0 {
 		for uint64(len(p.deadlines)) < i {
 			p.deadlines = append(p.deadlines, Never)
@@ -103,17 +127,24 @@ func (l *list) addPage(pos uint64) *page {
 		l.pages, l.first = l.pages[:n], 0
 	}
 	p := l.takeSpare()
-	l.pages = append(l.pages, p)
+	l.pages = append(l.pages, slot{p: p})
+	l.hot++
 	return p
 }
 
-// peek returns the first ready position.
-func (l *list) peek() (uint64, *page, bool) {
+// peek returns the first ready position; ok is false if there is none, or if it
+// is in a cold page.
+func (l *list) peek() (pos uint64, p *page, ok bool) {
 	if l.ready == 0 {
 		return 0, nil, false
 	}
 	for pos := l.head; pos < l.tail; {
-		p := l.pageOf(pos)
+		s := l.slotOf(pos / pageLen)
+		p := s.p
+		if s.cold != nil && !s.cold.Lost {
+			l.head = pos
+			return 0, nil, false
+		}
 		if p == nil {
 			pos = (pos/pageLen + 1) * pageLen
 			continue
@@ -143,6 +174,7 @@ func (l *list) peek() (uint64, *page, bool) {
 func (l *list) take(p *page, pos uint64, moving bool) {
 	i := pos % pageLen
 	bit := uint64(1) << (i % 64)
+	p.changed = true
 	p.out[i/64] |= bit
 	if !moving {
 		p.ready[i/64] &^= bit
@@ -154,6 +186,7 @@ func (l *list) take(p *page, pos uint64, moving bool) {
 func (l *list) giveBack(p *page, pos uint64) {
 	i := pos % pageLen
 	bit := uint64(1) << (i % 64)
+	p.changed = true
 	p.out[i/64] &^= bit
 	p.ready[i/64] |= bit
 	l.ready++
@@ -167,6 +200,7 @@ func (l *list) giveBack(p *page, pos uint64) {
 func (l *list) done(p *page, pos uint64) {
 	i := pos % pageLen
 	bit := uint64(1) << (i % 64)
+	p.changed = true
 	if p.ready[i/64]&bit != 0 && p.out[i/64]&bit == 0 {
 		l.ready--
 	}
@@ -180,18 +214,29 @@ func (l *list) done(p *page, pos uint64) {
 
 func (l *list) dropPage(n uint64) {
 	i := l.first + int(n-l.base)
-	p := l.pages[i]
+	p := l.pages[i].p
 	if i == len(l.pages)-1 && len(p.entries) < pageLen {
 		// The page being written: keep it. A queue that is empty most of the
 		// time fills one page over and over.
 		return
 	}
-	l.pages[i] = nil
-	p.reset()
+	l.pages[i] = slot{}
+	l.hot--
+	l.keepSpare(p)
+	l.trim()
+}
+
+// keepSpare keeps a page that is out of use for the next that is needed.
+func (l *list) keepSpare(p *page) {
 	if l.spare == nil && cap(p.entries) == pageLen {
+		p.reset()
 		l.spare = p
 	}
-	for l.first < len(l.pages) && l.pages[l.first] == nil {
+}
+
+// trim drops empty slots from the front.
+func (l *list) trim() {
+	for l.first < len(l.pages) && l.pages[l.first].empty() {
 		l.first++
 		l.base++
 	}
@@ -217,9 +262,9 @@ func (p *page) deadline(pos uint64) Time {
 }
 
 // eachInPage calls f for every position of the i-th page of the deque that is not
-// done, in order.
+// done, in order; none if that is cold.
 func (l *list) eachInPage(i int, f func(p *page, pos uint64)) {
-	p := l.pages[i]
+	p := l.pages[i].p
 	if p == nil {
 		return
 	}
@@ -228,12 +273,5 @@ func (l *list) eachInPage(i int, f func(p *page, pos uint64)) {
 		for word := p.ready[w] | p.out[w]; word != 0; word &= word - 1 {
 			f(p, start+uint64(w*64+bits.TrailingZeros64(word)))
 		}
-	}
-}
-
-// each calls f for every position that is not done, in order.
-func (l *list) each(f func(p *page, pos uint64)) {
-	for i := l.first; i < len(l.pages); i++ {
-		l.eachInPage(i, f)
 	}
 }

@@ -7,13 +7,15 @@ type Cursor struct {
 }
 
 // Relocate walks one page of entries and lets the host move bodies: f returns a
-// body's new reference, or the old one. Messages that are on their way to a
+// body's new reference, or the old one. Cold pages are passed over; messages that are on their way to a
 // dead-letter exchange are left out, because the host holds their reference. It
 // reports whether there is more to walk.
 func (m *Machine) Relocate(c *Cursor, f func(Entry) uint64) (more bool) {
 	return m.walkPage(c, func(_ *list, p *page, pos uint64) {
 		e := &p.entries[pos%pageLen]
-		e.Ref = f(*e)
+		if ref := f(*e); ref != e.Ref {
+			e.Ref, p.changed = ref, true
+		}
 	})
 }
 
@@ -47,8 +49,8 @@ type Held struct {
 	Out      bool // with a consumer
 }
 
-// Walk shows the messages of one page, except those on their way to a
-// dead-letter exchange. It reports whether there is more to walk.
+// Walk shows the messages of one page, unless it is cold, and except those on
+// their way to a dead-letter exchange. It reports whether there is more to walk.
 func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 	return m.walkPage(c, func(l *list, p *page, pos uint64) {
 		s := makeSeq(c.level, pos)
@@ -56,8 +58,8 @@ func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 	})
 }
 
-// Holds tells whether a message is still there, with that reference, and not on
-// its way to a dead-letter exchange.
+// Holds tells whether a message is still there, in a page that is not cold, with
+// that reference, and not on its way to a dead-letter exchange.
 func (m *Machine) Holds(s Seq, ref uint64) bool {
 	l, p := m.locate(s)
 	return p != nil && l.isLive(p, s.pos()) && !l.isMoving(p, s.pos()) && p.entries[s.pos()%pageLen].Ref == ref
@@ -67,6 +69,7 @@ func (m *Machine) Holds(s Seq, ref uint64) bool {
 func (m *Machine) Moved(s Seq, ref uint64) {
 	_, p := m.locate(s)
 	p.entries[s.pos()%pageLen].Ref = ref
+	p.changed = true
 }
 
 // SetAside takes the message at the head out of the way if its body has that

@@ -2,13 +2,15 @@ package queue
 
 // Restore puts a message back that the log knows of, when a queue is rebuilt.
 // Seqs may come in any order, also ones below those restored before. Nothing is
-// delivered or dropped; the host calls Restored when all are there.
+// delivered or dropped; the host calls Restored when all are there. This and the
+// methods below do nothing for messages in a cold page: the host warms what ColdIn
+// names before.
 func (m *Machine) Restore(s Seq, e Entry, enqueued Time, ttlMillis int64, count uint32) bool {
 	if s.level() >= len(m.levels) {
 		return false
 	}
 	l := &m.levels[s.level()]
-	if p := l.pageOf(s.pos()); p != nil && l.isLive(p, s.pos()) {
+	if at := l.slotOf(s.pos() / pageLen); at.cold != nil || at.p != nil && l.isLive(at.p, s.pos()) {
 		return false // the log may hold a message twice: copied before a crash
 	}
 	l.place(s.pos(), e, m.deadline(enqueued, ttlMillis))
@@ -32,6 +34,7 @@ func (m *Machine) RestoreMoved(s Seq, ref uint64) (old uint64, ok bool) {
 	}
 	e := &p.entries[s.pos()%pageLen]
 	old, e.Ref = e.Ref, ref
+	p.changed = true
 	return old, true
 }
 
@@ -97,6 +100,7 @@ func (m *Machine) eachLive(from, to Seq, f func(l *list, p *page, pos uint64)) {
 			continue
 		}
 		if l.isLive(p, pos) {
+			p.changed = true
 			f(l, p, pos)
 		}
 	}
@@ -107,27 +111,36 @@ func (l *list) isLive(p *page, pos uint64) bool {
 	return (p.ready[i/64]|p.out[i/64])>>(i%64)&1 != 0
 }
 
-// place puts an entry at a position, wherever that is.
-func (l *list) place(pos uint64, e Entry, deadline Time) {
-	n, i := pos/pageLen, pos%pageLen
+// slotFor makes the deque reach a page number, and returns its slot.
+func (l *list) slotFor(n uint64) *slot {
 	if l.first == len(l.pages) {
 		l.pages, l.first, l.base = l.pages[:0], 0, n
 	}
 	if n < l.base { // rare: moved by a compaction
-		grown := make([]*page, l.base-n, l.base-n+uint64(len(l.pages)-l.first))
+		grown := make([]slot, l.base-n, l.base-n+uint64(len(l.pages)-l.first))
 		l.pages, l.first, l.base = append(grown, l.pages[l.first:]...), 0, n
 	}
 	for l.first+int(n-l.base) >= len(l.pages) {
-		l.pages = append(l.pages, nil)
+		l.pages = append(l.pages, slot{})
 	}
-	at := l.first + int(n-l.base)
-	p := l.pages[at]
-	if p == nil {
-		p = l.takeSpare()
-		l.pages[at] = p
+	return &l.pages[l.first+int(n-l.base)]
+}
+
+// place puts an entry at a position, wherever that is. Its page is not cold.
+func (l *list) place(pos uint64, e Entry, deadline Time) {
+	n, i := pos/pageLen, pos%pageLen
+	s := l.slotFor(n)
+	if s.p == nil {
+		s.p = l.takeSpare()
+		l.hot++
 	}
+	p := s.p
 	p.fill(i + 1)
 	p.entries[i] = e
+	p.changed = true
+	if e.Flags&(Persistent|Pinned) != Persistent {
+		p.unkept = true
+	}
 	if deadline != Never || len(p.deadlines) > 0 {
 		for uint64(len(p.deadlines)) < uint64(len(p.entries)) {
 			p.deadlines = append(p.deadlines, Never)
@@ -153,33 +166,32 @@ func (p *page) fill(n uint64) {
 // holds nothing is given back.
 func (l *list) seal() {
 	for at := l.first; at < len(l.pages); at++ {
-		if p := l.pages[at]; p != nil && p.live == 0 {
-			l.pages[at] = nil
+		if p := l.pages[at].p; p != nil && p.live == 0 {
+			l.pages[at] = slot{}
+			l.hot--
 		}
 	}
-	for l.first < len(l.pages) && l.pages[l.first] == nil {
-		l.first++
-		l.base++
-	}
+	l.trim()
 	n, i := l.tail/pageLen, l.tail%pageLen
 	if i == 0 {
 		for l.first < len(l.pages) && l.first+int(n-l.base) > len(l.pages) {
-			l.pages = append(l.pages, nil)
+			l.pages = append(l.pages, slot{})
 		}
 		return
 	}
 	if l.first == len(l.pages) {
-		l.pages, l.first, l.base = append(l.pages[:0], nil), 0, n
+		l.pages, l.first, l.base = append(l.pages[:0], slot{}), 0, n
 	}
 	for l.first+int(n-l.base) >= len(l.pages) {
-		l.pages = append(l.pages, nil)
+		l.pages = append(l.pages, slot{})
 	}
 	at := l.first + int(n-l.base)
-	if l.pages[at] == nil {
-		l.pages[at] = l.takeSpare()
+	if l.pages[at].p == nil {
+		l.pages[at].p = l.takeSpare()
+		l.hot++
 	}
-	l.pages[at].fill(i)
-	if p := l.pages[at]; len(p.deadlines) > 0 {
+	l.pages[at].p.fill(i)
+	if p := l.pages[at].p; len(p.deadlines) > 0 {
 		for uint64(len(p.deadlines)) < i {
 			p.deadlines = append(p.deadlines, Never)
 		}
