@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/warrenmq/warren/internal/vfs"
@@ -34,4 +38,134 @@ func TestCommitWaitsForItsAcks(t *testing.T) {
 		t.Errorf("published in the transaction: %v", got)
 	}
 	e.Abandon()
+}
+
+// TestCommitIsAllOrNothing copies the disk before every file operation of a
+// commit that is larger than a batch of the log, over several queues, with acks,
+// returns and rejections.
+func TestCommitIsAllOrNothing(t *testing.T) {
+	mem := vfs.NewMem()
+	var mu sync.Mutex
+	var clones []*vfs.MemFS
+	watching := false
+	rng := rand.New(rand.NewPCG(1, 2))
+	fsys := vfs.NewFault(mem)
+	fsys.Add(vfs.Rule{Kinds: vfs.OpsChange, Before: func(vfs.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		for n := 0; watching && n < 3; n++ {
+			clones = append(clones, mem.CrashClone(vfs.CrashModes()[rng.IntN(len(vfs.CrashModes()))], rng))
+		}
+	}})
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	for _, name := range []string{"from", "back", "gone", "x", "y", "z"} {
+		declare(t, ch, &wire.QueueDeclare{Queue: name, Durable: true})
+		must(t, ch.BindQueue(&wire.QueueBind{Queue: name, Exchange: "amq.direct", RoutingKey: "all"}))
+	}
+	for id, key := range []string{"from", "from", "from", "back", "gone"} {
+		must(t, send(ch, publishing{key: key, id: uint64(id) + 1, persistent: true}))
+	}
+	ch.conn.Flush()
+	must(t, e.settled())
+	must(t, ch.SelectTx())
+	for tag, key := range []string{"from", "from", "from", "back", "gone"} {
+		ok, err := ch.Get(key, false)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if tag := uint64(tag) + 1; key == "from" {
+			must(t, ch.Ack(tag, false))
+		} else {
+			must(t, ch.Nack(tag, false, key == "back"))
+		}
+	}
+	const published = 20
+	for id := range uint64(published) {
+		p := publishing{key: []string{"x", "y", "z"}[id%3], id: 100 + id, bodyBytes: 300_000, persistent: true}
+		if id%5 == 4 {
+			p.exchange, p.key = "amq.direct", "all"
+		}
+		must(t, send(ch, p))
+	}
+	mu.Lock()
+	watching = true
+	mu.Unlock()
+	must(t, ch.CommitTx(func() {
+		mu.Lock()
+		watching = false
+		clones = append(clones, mem.CrashClone(vfs.KeepNone, nil))
+		mu.Unlock()
+	}))
+	e.Abandon()
+	done := 0
+	for i, clone := range clones {
+		e := openDurable(t, clone)
+		got := map[uint64]int{}
+		for _, name := range []string{"from", "back", "gone", "x", "y", "z"} {
+			for _, id := range idsIn(t, e, name) {
+				got[id]++
+			}
+		}
+		e.Abandon()
+		want := map[uint64]int{1: 1, 2: 1, 3: 1, 4: 1, 5: 1}
+		if got[100] > 0 || i+1 == len(clones) {
+			done++
+			want = map[uint64]int{4: 1}
+			for id := range uint64(published) {
+				if want[100+id] = 1; id%5 == 4 {
+					want[100+id] = 6
+				}
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("copy %d of %d: a part of the transaction: %v, want %v", i, len(clones), got, want)
+		}
+	}
+	t.Logf("%d copies, in %d the transaction was done", len(clones), done)
+	if len(clones) < 10 {
+		t.Error("the commit wrote hardly anything")
+	}
+}
+
+// TestTransactionTooLarge fills a transaction with publishes, with publishes that
+// go to many queues, and with acks.
+func TestTransactionTooLarge(t *testing.T) {
+	e := newTestEngine(t, Config{})
+	_, ch := open(t, e)
+	for n := range 40 {
+		name := fmt.Sprint("q", n)
+		declare(t, ch, &wire.QueueDeclare{Queue: name})
+		must(t, ch.BindQueue(&wire.QueueBind{Queue: name, Exchange: "amq.fanout"}))
+	}
+	fill := func(what string, least, most int, grow func(ch *Channel) *wire.Error) {
+		t.Helper()
+		_, ch := open(t, e)
+		must(t, ch.SelectTx())
+		for n := range most {
+			if err := grow(ch); err != nil {
+				if n < least || err.Code != wire.PreconditionFailed || err.Scope != wire.ScopeChannel ||
+					err.Text != "transaction is larger than configured max size 33554432" {
+					t.Errorf("%s: after %d: %v", what, n, err)
+				}
+				ch.conn.Close()
+				return
+			}
+		}
+		t.Errorf("%s: %d are taken", what, most)
+	}
+	fill("large bodies", 30, 34, func(ch *Channel) *wire.Error {
+		return send(ch, publishing{key: "q0", id: 1, bodyBytes: 1 << 20})
+	})
+	fill("many queues", 30_000, 40_000, func(ch *Channel) *wire.Error {
+		return send(ch, publishing{exchange: "amq.fanout", id: 1})
+	})
+	var acks tx
+	must(t, acks.settle(make([]out, MaxTxBytes/txSettledBytes), ack))
+	if err := acks.settle(make([]out, 1), ack); err == nil || err.Code != wire.PreconditionFailed {
+		t.Errorf("one ack too many: %v", err)
+	}
+	if back := acks.giveBack(nil); len(back) != MaxTxBytes/txSettledBytes+1 {
+		t.Errorf("%d deliveries return with the channel", len(back))
+	}
 }

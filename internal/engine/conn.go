@@ -3,7 +3,6 @@ package engine
 import (
 	"sync/atomic"
 
-	"github.com/warrenmq/warren/internal/core/session"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -40,7 +39,6 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
-	lastPos          session.Position // what all publishes so far wait for
 	readerHeld       atomic.Bool
 	woken            atomic.Bool // the connection is ending: no alarm holds its reader
 }

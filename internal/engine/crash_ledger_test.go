@@ -144,6 +144,14 @@ type ledger struct {
 	floor          int // everything up to that state is durable
 	deliveredFloor int // that of deliveries too
 	op             int // under way, or the last one
+	txs            []txBook
+}
+
+// txBook is a transaction that was committed.
+type txBook struct {
+	op        int
+	published []uint64
+	ended     map[place]uint64 // acked, by where it was
 }
 
 func newLedger(first state) *ledger {
@@ -207,7 +215,7 @@ func (w *window) always(at place, id uint64, from int) bool {
 
 // check compares what a start has found with what it may.
 func (w *window) check(got state) error {
-	for _, f := range []func(state) error{w.checkKept, w.checkNothingElse, w.checkOnce, w.checkConfirmed, w.checkDefinitions} {
+	for _, f := range []func(state) error{w.checkKept, w.checkNothingElse, w.checkOnce, w.checkConfirmed, w.checkDefinitions, w.checkTxs} {
 		if err := f(got); err != nil {
 			return fmt.Errorf("%w (window %d to %d)", err, w.floor, w.begun)
 		}
@@ -335,4 +343,50 @@ func (w *window) checkDefinitions(got state) error {
 		}
 	}
 	return nil
+}
+
+// checkTxs looks for transactions of which the crash has left a part.
+func (w *window) checkTxs(got state) error {
+	there := map[uint64]bool{}
+	for _, h := range got.copies {
+		there[h.id] = true
+	}
+	for i := range w.l.txs {
+		tx := &w.l.txs[i]
+		if tx.op <= w.floor || tx.op > w.begun {
+			continue
+		}
+		var done, undone string
+		for _, id := range tx.published {
+			if there[id] {
+				done = fmt.Sprintf("message %x is there", id)
+			}
+		}
+		for at, h := range w.l.states[tx.op].copies {
+			if h.id&idPersistent != 0 && slices.Contains(tx.published, h.id) && w.always(at, h.id, tx.op) && got.copies[at].id != h.id {
+				undone = fmt.Sprintf("queue %d: message %d (%x) is not", at.queue, at.seq, h.id)
+			}
+		}
+		for at, id := range tx.ended {
+			if got.copies[at].id == id {
+				undone = fmt.Sprintf("queue %d: message %d (%x) is still there", at.queue, at.seq, id)
+			} else if w.since(at, id, tx.op) {
+				done = fmt.Sprintf("queue %d: message %d (%x) has ended", at.queue, at.seq, id)
+			}
+		}
+		if done != "" && undone != "" {
+			return fmt.Errorf("half of the transaction of operation %d: %s, %s", tx.op, done, undone)
+		}
+	}
+	return nil
+}
+
+// since tells whether a copy is in all states of the window before an operation.
+func (w *window) since(at place, id uint64, op int) bool {
+	for k := w.floor; k < op; k++ {
+		if w.l.states[k].copies[at].id != id {
+			return false
+		}
+	}
+	return true
 }

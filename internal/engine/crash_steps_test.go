@@ -47,7 +47,7 @@ func (d *driver) step() (answered bool) {
 		d.get(d.connect(&d.take))
 	case n < 52:
 		d.consume(d.connect(&d.take))
-	case n < 68:
+	case n < 64:
 		d.decide(d.connect(&d.take))
 	case n < 74:
 		d.transact(d.connect(&d.tx))
@@ -171,36 +171,83 @@ func (d *driver) decide(s *crashClient) {
 	}
 }
 
+// transact publishes to several queues and settles what it got from several, in
+// one transaction.
 func (d *driver) transact(s *crashClient) {
-	for range d.rng.IntN(4) {
-		exchange := ""
-		if d.rng.IntN(3) == 0 {
+	for range d.rng.IntN(6) {
+		exchange, key := "", d.anyQueue()
+		switch d.rng.IntN(4) {
+		case 0:
 			exchange = "fan"
+		case 1:
+			exchange, key = "topic", fmt.Sprint("k.", d.rng.IntN(3))
 		}
-		if !s.ok(s.publish(exchange, d.anyQueue(), "", false)) {
+		if !s.ok(s.publish(exchange, key, "", false)) {
 			return
 		}
 	}
-	if d.rng.IntN(2) == 0 {
-		if ok, err := s.ch.Get("a", false); ok && s.ok(err) {
-			s.read()
-			s.ok(s.ch.Ack(s.tags[len(s.tags)-1], false))
+	for range d.rng.IntN(5) {
+		name := []string{"a", "b", "levels", "dead", "short", "memory"}[d.rng.IntN(6)]
+		ok, err := s.ch.Get(name, false)
+		if !s.ok(err) {
+			return
+		}
+		if s.read(); ok && !d.settleInTx(s, name) {
+			return
 		}
 	}
 	s.c.Flush()
 	if d.rng.IntN(4) == 0 {
 		s.ok(s.ch.RollbackTx())
+		s.inTx, s.ended = nil, nil
 		return
 	}
-	ids := s.inTx
-	if s.ok(s.ch.CommitTx(func() {
+	book := txBook{op: d.l.op, published: s.inTx, ended: s.ended}
+	s.inTx, s.ended = nil, nil
+	d.l.mu.Lock()
+	d.l.txs = append(d.l.txs, book)
+	d.l.mu.Unlock()
+	d.r.tally.transactions++
+	if d.rng.IntN(8) == 0 {
+		d.hook.soon(6) // while it is being written
+	}
+	s.ok(s.ch.CommitTx(func() {
 		// commit-ok is a confirm of all of it.
 		d.l.mu.Lock()
-		d.l.confirmed = append(d.l.confirmed, ids...)
+		d.l.confirmed = append(d.l.confirmed, book.published...)
 		d.l.mu.Unlock()
-	})) {
-		s.inTx = nil
+	}))
+}
+
+// settleInTx decides about the last delivery.
+func (d *driver) settleInTx(s *crashClient, name string) bool {
+	tag := s.tags[len(s.tags)-1]
+	switch d.rng.IntN(8) {
+	case 0:
+		return s.ok(s.ch.Nack(tag, false, true))
+	case 1:
+		if name == "b" || name == "short" { // dead-lettered, which is no part of the transaction
+			return s.ok(s.ch.Nack(tag, false, false))
+		}
+	case 2:
+		return true // stays out
 	}
+	o := s.c.Out
+	o.mu.Lock()
+	list, ok := s.ch.unacked.Settle(nil, tag, false)
+	s.ch.unacked.Restore(tag, list[0])
+	o.mu.Unlock()
+	if !ok {
+		panic("a delivery is out and is not")
+	}
+	at := place{list[0].src.q.id, list[0].seq}
+	if id := d.o.ids[at]; id&idPersistent != 0 && list[0].src.q.def.Durable {
+		if s.ended == nil {
+			s.ended = map[place]uint64{}
+		}
+		s.ended[at] = id
+	}
+	return s.ok(s.ch.Ack(tag, false))
 }
 
 // define changes the topology, or purges.

@@ -63,7 +63,7 @@ func TestCrash(t *testing.T) {
 	}
 	t.Logf("%d seeds: %+v", to-from, total)
 	if to-from >= 40 && (total.recoveryCrashes == 0 || total.kills == 0 || total.powerLosses == 0 ||
-		total.confirmed == 0 || total.dropped == 0 || total.moved == 0 || total.fetched == 0 || total.checkpoints == 0) {
+		total.confirmed == 0 || total.dropped == 0 || total.moved == 0 || total.fetched == 0 || total.checkpoints == 0 || total.transactions == 0) {
 		t.Errorf("some of it never happened: %+v", total)
 	}
 }
@@ -71,7 +71,7 @@ func TestCrash(t *testing.T) {
 // crashTally counts what has come up, so that a test that gets nowhere shows.
 type crashTally struct {
 	operations, powerLosses, kills, recoveryCrashes, closes int
-	published, confirmed, recovered                         int
+	published, confirmed, recovered, transactions           int
 	dropped, moved, checkpoints, fetched                    int
 }
 
@@ -155,6 +155,14 @@ func (h *hook) before(vfs.Op) {
 	h.take()
 }
 
+// soon has the next copy taken within so many file operations, if there is one left
+// to take.
+func (h *hook) soon(operations int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next = h.count + 1 + h.rng.IntN(operations)
+}
+
 // take copies the disk. Called with h.mu held.
 func (h *hook) take() {
 	c := crash{w: h.w}
@@ -235,6 +243,7 @@ type crashClient struct {
 	numbers []uint64 // ids by publish number, from 1
 	done    int      // of them confirmed
 	inTx    []uint64
+	ended   map[place]uint64 // acked in the open transaction
 }
 
 func (r *crashRun) start(disk *vfs.MemFS, from *crash) (*driver, error) {
@@ -368,7 +377,7 @@ func (s *crashClient) reopen() {
 		s.ch.Close()
 	}
 	s.read()
-	s.tags, s.numbers, s.done, s.inTx = nil, nil, 0, nil
+	s.tags, s.numbers, s.done, s.inTx, s.ended = nil, nil, 0, nil, nil
 	s.ch = s.c.OpenChannel(1)
 	s.ch.Qos(5, false)
 	switch s {

@@ -328,7 +328,6 @@ func (c *Conn) flushPublishes() {
 	}
 	run.number++
 	pos := w.pos
-	c.lastPos = max(c.lastPos, pos)
 	if len(run.channels) > 0 && c.e.holding.Load() {
 		pos = max(pos, c.e.mark()) // what needs no disk waits too while confirms are held
 	}
@@ -459,7 +458,7 @@ func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) 
 		if it := &items[i]; it.flags&queue.Persistent != 0 {
 			n++
 			bytes += store.PublishBytes(len(queues), len(it.rec))
-			force = force || it.seq > 0 || it.ch != nil && it.ch.txCommitting
+			force = force || it.seq > 0
 		}
 	}
 	if n == 0 {
@@ -474,6 +473,12 @@ func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) 
 		g.Settle(moved.q.id, moved.Seq)
 		moved.settled = true
 	}
+	w.write(&g, queues, items)
+	return g, n
+}
+
+// write fills in publish records for the persistent ones among items.
+func (w *worker) write(g *store.Group, queues []*Queue, items []item) {
 	for i := range items {
 		it := &items[i]
 		if it.flags&queue.Persistent == 0 {
@@ -484,7 +489,6 @@ func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) 
 			Flags: logFlags(it.flags), Priority: it.priority, Time: w.now, TTLMillis: it.ttlMillis, Message: it.rec,
 		}, len(queues))
 	}
-	return g, n
 }
 
 // offer puts one message into a queue, the qi-th of those in its log record.
@@ -524,18 +528,21 @@ func (w *worker) refused(q *Queue, it *item, v queue.Verdict) {
 func (w *worker) enqueueAgain(items []item) {
 	for i := range items {
 		it := items[i]
-		c := it.ch.conn
-		keys := []string{string(it.rec.Key())}
-		var headers []byte
-		if props, err := wire.ScanProps(it.rec.Props()); err == nil {
-			headers, _ = props.Headers()
-			keys, _, _ = message.ExtraKeys(keys, headers)
-		}
-		r := c.resolve(w, string(it.rec.Exchange()), keys, headers)
-		if !w.enqueueLive(r.queues, &it) && it.mandatory {
+		if !w.enqueueLive(w.routeAgain(&it), &it) && it.mandatory {
 			it.ch.returnMessage(&it)
 		}
 	}
+}
+
+// routeAgain is where a message goes by the bindings as they are now.
+func (w *worker) routeAgain(it *item) []*Queue {
+	keys := []string{string(it.rec.Key())}
+	var headers []byte
+	if props, err := wire.ScanProps(it.rec.Props()); err == nil {
+		headers, _ = props.Headers()
+		keys, _, _ = message.ExtraKeys(keys, headers)
+	}
+	return it.ch.conn.resolve(w, string(it.rec.Exchange()), keys, headers).queues
 }
 
 // enqueueLive is enqueue for one message that leaves out queues that are dead.

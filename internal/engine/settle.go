@@ -21,8 +21,7 @@ func (ch *Channel) Ack(tag uint64, multiple bool) *wire.Error {
 		return err
 	}
 	if ch.tx != nil {
-		ch.tx.settle(list, ack)
-		return nil
+		return ch.tx.settle(list, ack)
 	}
 	run := &ch.conn.run
 	for _, d := range list {
@@ -48,8 +47,7 @@ func (ch *Channel) Nack(tag uint64, multiple, requeue bool) *wire.Error {
 		what = giveBack
 	}
 	if ch.tx != nil {
-		ch.tx.settle(list, what)
-		return nil
+		return ch.tx.settle(list, what)
 	}
 	w := &ch.conn.w
 	w.begin(ch.conn.e.now())

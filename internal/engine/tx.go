@@ -4,20 +4,29 @@ import (
 	"slices"
 
 	"github.com/warrenmq/warren/internal/core/message"
-	"github.com/warrenmq/warren/internal/core/session"
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// MaxTxBytes bounds the publishes that one transaction holds, so that an open
-// transaction cannot fill the memory, and that a commit stays one group in the
-// log. Beyond it the channel is closed with 406.
+// MaxTxBytes bounds what one transaction holds, as it will stand in the log, so
+// that an open transaction cannot fill the memory, and that a commit is one group
+// in half a log file. Beyond it the channel is closed with 406, in the words of
+// RabbitMQ's limit for messages; RabbitMQ has none for transactions.
 const MaxTxBytes = 32 << 20
+
+// txSettledBytes is what a settled delivery counts: what it takes in memory, which
+// is more than in the log.
+const txSettledBytes = 32
+
+// maxCommitBytes bounds a group that has grown because its publishes were routed
+// again, by bindings made since.
+const maxCommitBytes = 512 << 20
 
 // tx is an open transaction: what a channel has published and settled since
 // tx.select or the last commit or rollback.
 type tx struct {
 	publishes []txPublish
-	bytes     int
+	bytes     int // of both
 	settled   []txSettle
 }
 
@@ -48,10 +57,6 @@ func (ch *Channel) SelectTx() *wire.Error {
 // publish keeps a publish for the commit. What can be wrong with it is told now,
 // as RabbitMQ does.
 func (t *tx) publish(ch *Channel, rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
-	if t.bytes+len(rec) > MaxTxBytes {
-		return wire.ChannelError(wire.PreconditionFailed,
-			"transaction is larger than configured max size %d", MaxTxBytes)
-	}
 	r := ch.conn.cachedRoute(rec)
 	if r.err != nil {
 		return r.err
@@ -61,14 +66,31 @@ func (t *tx) publish(ch *Channel, rec message.Record, props *wire.PropsView, man
 	if err != nil {
 		return err
 	}
+	if err := t.grow(store.PublishBytes(len(r.queues), len(it.rec))); err != nil {
+		return err
+	}
 	it.rec = slices.Clone(it.rec)
 	t.publishes = append(t.publishes, txPublish{it, r.queues, r.reply})
-	t.bytes += len(rec)
 	return nil
 }
 
-func (t *tx) settle(list []out, what decision) {
+// settle keeps what becomes of deliveries for the commit. After an error they are
+// in the transaction as well, so that they return with the rest of it.
+func (t *tx) settle(list []out, what decision) *wire.Error {
 	t.settled = append(t.settled, txSettle{slices.Clone(list), what})
+	return t.grow(txSettledBytes * len(list))
+}
+
+func (t *tx) grow(bytes int) *wire.Error {
+	if t.bytes+bytes > MaxTxBytes {
+		return errTxTooLarge()
+	}
+	t.bytes += bytes
+	return nil
+}
+
+func errTxTooLarge() *wire.Error {
+	return wire.ChannelError(wire.PreconditionFailed, "transaction is larger than configured max size %d", MaxTxBytes)
 }
 
 // giveBack hands over the deliveries that were settled but not committed.
@@ -78,62 +100,6 @@ func (t *tx) giveBack(dst []out) []out {
 	}
 	t.settled = nil
 	return dst
-}
-
-// CommitTx applies the transaction (tx.commit). onOk is called once it is done:
-// in memory before acks make room for deliveries, with a disk once publishes and
-// acks, in this order, are durable. Messages that a full queue refuses are lost
-// and reported as RabbitMQ does.
-func (ch *Channel) CommitTx(onOk func()) *wire.Error {
-	t := ch.tx
-	if t == nil {
-		return notTransactional()
-	}
-	ch.tx = &tx{}
-	c := ch.conn
-	ch.txCommitting = true
-	for i := range t.publishes {
-		p := &t.publishes[i]
-		switch {
-		case p.reply != nil:
-			ch.publishReply(p.reply, &p.it)
-		case len(p.queues) > 0:
-			r := &route{queues: p.queues}
-			c.place(r)
-			c.addTo(r.group, p.it)
-		case p.it.mandatory:
-			ch.returnMessage(&p.it)
-		}
-	}
-	c.Flush()
-	ch.txCommitting = false
-	refused := len(ch.nacks) > 0
-	ch.nacks = ch.nacks[:0]
-	if c.e.disk == nil && !refused {
-		onOk()
-	}
-	w := &c.w
-	w.begin(c.e.now())
-	for _, s := range t.settled {
-		ch.settle(w, s.list, s.what)
-	}
-	w.finish()
-	if c.e.disk != nil {
-		pos := c.lastPos
-		if len(t.settled) > 0 {
-			pos = session.Position(c.e.disk.End()) // acks have no position of their own
-		}
-		if err := c.e.waitPosition(pos); err != nil {
-			return err
-		}
-		if !refused {
-			onOk()
-		}
-	}
-	if refused {
-		return wire.ChannelError(wire.PreconditionFailed, "partial tx completion")
-	}
-	return nil
 }
 
 // RollbackTx drops the transaction's publishes; its deliveries are

@@ -163,14 +163,37 @@ func (g *Group) Settle(q queue.ID, seq queue.Seq) {
 	putFacts(b, q, []queue.Fact{{Kind: queue.Settled, Seq: seq, To: seq}}, 0)
 }
 
+// FactsBytes is how many records, and how much payload in them, Group.Facts adds
+// for facts of one queue.
+func FactsBytes(facts []queue.Fact) (records, payloadBytes int) {
+	for _, n := range factRecords(facts) {
+		if n > 0 {
+			records++
+			payloadBytes += factsFixedBytes + n*factBytes
+		}
+	}
+	return records, payloadBytes
+}
+
+// Facts adds what happened to messages of one queue. No message may be in it
+// twice: what is returned and what is settled are records of their own.
+func (g *Group) Facts(q queue.ID, facts []queue.Fact) {
+	for typ, n := range factRecords(facts) {
+		if n > 0 {
+			b, _, _ := g.r.Add(factTypes[typ], factsFixedBytes+n*factBytes)
+			putFacts(b, q, facts, typ)
+		}
+	}
+}
+
 // Group is room for the records of one run, which become durable together.
 type Group struct {
 	d *Disk
 	r seglog.Region
 }
 
-// Reserve makes room for records: payload bytes from PublishBytes and
-// SettledBytes. force says that somebody waits for them.
+// Reserve makes room for records: payload bytes from PublishBytes, SettledBytes
+// and FactsBytes. force says that somebody waits for them.
 func (d *Disk) Reserve(records, payloadBytes int, force bool) Group {
 	return Group{d, d.log.Reserve(records, payloadBytes+records*seglog.RecordOverhead, force)}
 }
@@ -194,24 +217,13 @@ func (d *Disk) Facts(q queue.ID, facts []queue.Fact) seglog.LSN {
 	if counts[factType(queue.Delivered)] > 0 && counts[factType(queue.Returned)] > 0 {
 		return d.factsInOrder(q, facts)
 	}
-	records, bytes := 0, 0
-	for _, n := range counts {
-		if n > 0 {
-			records++
-			bytes += seglog.RecordOverhead + factsFixedBytes + n*factBytes
-		}
-	}
+	records, bytes := FactsBytes(facts)
 	if records == 0 {
 		return 0
 	}
-	r := d.log.Reserve(records, bytes, false)
-	for typ, n := range counts {
-		if n > 0 {
-			b, _, _ := r.Add(factTypes[typ], factsFixedBytes+n*factBytes)
-			putFacts(b, q, facts, typ)
-		}
-	}
-	return r.Done()
+	g := d.Reserve(records, bytes, false)
+	g.Facts(q, facts)
+	return g.Done()
 }
 
 // factsInOrder appends facts among which a message may be taken back and handed

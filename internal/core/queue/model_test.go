@@ -224,6 +224,14 @@ func (p *pair) settleSome(how string) {
 
 func (p *pair) settle(m *naiveMessage, how string) {
 	ok := false
+	before := len(p.out.Facts)
+	var foreseen []Fact
+	switch {
+	case how == "requeue":
+		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), Returned, m.seq)
+	case how == "ack" || how == "reject" && !p.m.cfg.HasDLX:
+		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), Settled, m.seq)
+	}
 	switch how {
 	case "ack":
 		p.n.end(m, true)
@@ -238,7 +246,13 @@ func (p *pair) settle(m *naiveMessage, how string) {
 	if !ok {
 		p.t.Fatalf("%s of %d: not out", how, m.ref)
 	}
+	if foreseen != nil && !slices.Equal(foreseen, p.out.Facts) {
+		p.t.Fatalf("%s of %d: facts after %d are %v, foreseen were %v", how, m.ref, before, p.out.Facts, foreseen)
+	}
 	var spare Output
+	if f := p.m.Foresee(nil, Settled, m.seq); f != nil {
+		p.t.Fatalf("%s of %d: it is not out and would record %v", how, m.ref, f)
+	}
 	if p.m.Settle(m.seq, &spare) || p.m.Return(m.seq, true, &spare) || p.m.Reject(m.seq, &spare) {
 		p.t.Fatalf("%s of %d: and is still out", how, m.ref)
 	}
