@@ -37,6 +37,8 @@ type conn struct {
 	frameMax   uint32
 	channelMax uint16
 	caps       capabilities
+	properties wire.Table // as the client presented itself
+	mechanism  string
 
 	eng      *engine.Conn // nil until connection.open
 	channels map[uint16]*channel
@@ -111,6 +113,7 @@ func (c *conn) readLoop() {
 			return
 		}
 		c.readCount.Add(1)
+		c.eng.CountRead(n)
 		if n < shortReadBytes {
 			runtime.Gosched()
 		}
@@ -213,6 +216,7 @@ func (c *conn) writeLoop() {
 		}
 		c.writeSeq.Add(1)
 		_, err := c.nc.Write(b)
+		c.eng.CountWrite(len(b))
 		c.writeSeq.Add(1)
 		if err != nil {
 			o.Close()

@@ -2,6 +2,7 @@ package amqpserver
 
 import (
 	"bytes"
+	"net"
 	"runtime"
 	"time"
 
@@ -29,7 +30,7 @@ func (c *conn) handshake() bool {
 	if !ok {
 		return false
 	}
-	c.caps = capabilitiesOf(startOk.ClientProperties)
+	c.caps, c.properties, c.mechanism = capabilitiesOf(startOk.ClientProperties), startOk.ClientProperties, startOk.Mechanism
 	user, ok := c.login(startOk)
 	if !ok {
 		return false
@@ -164,6 +165,8 @@ func (c *conn) open(user, vhost string) bool {
 	}
 	eng, err := c.srv.cfg.Engine.Open(vhost, engine.ConnInfo{
 		User: user, FrameMax: c.frameMax, CancelNotify: c.caps.cancelNotify, BlockedNotify: c.caps.blocked,
+		Peer: endpoint(c.nc.RemoteAddr()), Local: endpoint(c.nc.LocalAddr()), Properties: c.properties,
+		Mechanism: c.mechanism, ChannelMax: c.channelMax, HeartbeatSeconds: c.pulse.seconds,
 	})
 	if err != nil {
 		c.refuse(err.On(wire.IDConnectionOpen))
@@ -174,6 +177,14 @@ func (c *conn) open(user, vhost string) bool {
 	c.ready.Store(true)
 	eng.Out.Send(0, &wire.ConnectionOpenOk{})
 	return true
+}
+
+// endpoint is an address as others are told it.
+func endpoint(a net.Addr) engine.Endpoint {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return engine.Endpoint{Host: tcp.IP.String(), Port: tcp.Port}
+	}
+	return engine.Endpoint{Host: a.String()}
 }
 
 // refuse sends connection.close during the handshake and waits a moment for the

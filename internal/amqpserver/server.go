@@ -122,6 +122,17 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}()
 }
 
+// Addresses are those on which the server accepts connections.
+func (s *Server) Addresses() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	addrs := make([]net.Addr, 0, len(s.listeners))
+	for l := range s.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
 // ConnCount is the number of connections, those in handshake included.
 func (s *Server) ConnCount() int {
 	s.mu.Lock()

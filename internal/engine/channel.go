@@ -9,6 +9,7 @@ import (
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/session"
+	"github.com/warrenmq/warren/internal/core/status"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -22,12 +23,16 @@ type Channel struct {
 	unacked   session.Unacked[out]
 	consumers map[string]*Consumer
 	closed    bool
+	counts    status.Counts // but for what is counted in published and confirms
+	meter     *status.Meter // if somebody looks
+
+	published, returned, dropped atomic.Uint64
 
 	leaving []*Consumer // taken off their queues by detach
 
 	// Prefetch. limit and held count the whole channel (qos global=true);
 	// nextLimit is what a new consumer gets (global=false).
-	nextLimit int32
+	nextLimit int32 // written under conn.Out.mu
 	limit     atomic.Int32
 	held      atomic.Int32
 	starved   atomic.Bool // some consumer was refused because of limit
@@ -36,7 +41,7 @@ type Channel struct {
 
 	confirmMu  sync.Mutex // guards confirms against the committer
 	confirms   session.Confirms
-	confirming bool
+	confirming bool // written under conn.Out.mu, as tx
 	nacks      []uint64
 	outcomes   []session.Outcome
 	inRun      bool // has publishes to confirm in the running run
@@ -69,7 +74,10 @@ func (c *Conn) OpenChannel(id uint16) *Channel {
 		target:    message.Target{Channel: id, FrameMax: c.info.FrameMax},
 		consumers: make(map[string]*Consumer),
 	}
+	c.Out.mu.Lock()
 	c.channels[id] = ch
+	c.Out.mu.Unlock()
+	c.e.churn.channelsOpened.Add(1)
 	return ch
 }
 
@@ -97,7 +105,10 @@ func (ch *Channel) detach() {
 func (ch *Channel) Close() {
 	c := ch.conn
 	c.Flush()
+	c.Out.mu.Lock()
 	delete(c.channels, ch.target.Channel)
+	c.Out.mu.Unlock()
+	c.e.churn.channelsClosed.Add(1)
 	// Consumers first: what returns must not come straight back to this channel.
 	ch.detach()
 	o := c.Out
@@ -126,7 +137,9 @@ func (ch *Channel) SelectConfirm() *wire.Error {
 	if ch.tx != nil {
 		return wire.ChannelError(wire.PreconditionFailed, "cannot switch from tx to confirm mode")
 	}
+	ch.conn.Out.mu.Lock()
 	ch.confirming = true
+	ch.conn.Out.mu.Unlock()
 	return nil
 }
 
@@ -134,7 +147,9 @@ func (ch *Channel) SelectConfirm() *wire.Error {
 // consumers that come after (RabbitMQ documentation, "Consumer Prefetch").
 func (ch *Channel) Qos(prefetch uint16, global bool) {
 	if !global {
+		ch.conn.Out.mu.Lock()
 		ch.nextLimit = int32(prefetch)
+		ch.conn.Out.mu.Unlock()
 		return
 	}
 	ch.limit.Store(int32(prefetch))
@@ -200,7 +215,11 @@ func (ch *Channel) closeRun(pos session.Position) {
 func (ch *Channel) releaseConfirms(durable session.Position) (more bool) {
 	ch.confirmMu.Lock()
 	defer ch.confirmMu.Unlock()
+	settled := ch.confirms.Settled()
 	ch.outcomes = ch.confirms.Release(ch.outcomes[:0], durable)
+	if n := ch.confirms.Settled() - settled; n > 0 {
+		ch.conn.vh.totals[status.Confirm].Add(n)
+	}
 	more = ch.confirms.Waiting()
 	if len(ch.outcomes) == 0 && !more {
 		return false

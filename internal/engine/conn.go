@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -14,6 +15,21 @@ type ConnInfo struct {
 	CancelNotify bool
 	// BlockedNotify: the client understands connection.blocked.
 	BlockedNotify bool
+
+	// What follows is only told to those who ask (Conn.Status).
+	Peer, Local      Endpoint
+	Properties       wire.Table // as the client presented itself
+	Mechanism        string
+	ChannelMax       uint16
+	HeartbeatSeconds uint16
+	// Hidden: a connection of the broker's own, not listed.
+	Hidden bool
+}
+
+// Endpoint is one end of a connection. Port is 0 inside the process.
+type Endpoint struct {
+	Host string
+	Port int
 }
 
 // Conn is one client connection inside the engine. Its methods are called by
@@ -26,7 +42,7 @@ type Conn struct {
 	vh   *VHost
 	info ConnInfo
 
-	channels map[uint16]*Channel
+	channels map[uint16]*Channel // changed under Out.mu, so that others may look
 	routes   map[string]*route
 	run      run
 	// routedQueues: at least the number of queues in routes.
@@ -40,6 +56,11 @@ type Conn struct {
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
 	readerHeld       atomic.Bool
+	opened           time.Time
+	tally            connTally
+	traffic          traffic
+	name             string
+	meter            sharedMeter
 	woken            atomic.Bool // the connection is ending: no alarm holds its reader
 }
 
@@ -53,8 +74,11 @@ func (e *Engine) Open(vhost string, info ConnInfo) (*Conn, *wire.Error) {
 		ID: e.lastConnID.Add(1), Out: newOutbox(), e: e, vh: vh, info: info,
 		channels: make(map[uint16]*Channel), routes: make(map[string]*route),
 		w: newWorker(e), refillW: newWorker(e),
-		run: run{number: 1}, // a route that was never gathered has 0
+		run:    run{number: 1}, // a route that was never gathered has 0
+		opened: e.clock.Now(),
 	}
+	c.name = connectionName(c.ID, &c.info)
+	e.churn.connectionsOpened.Add(1)
 	e.mu.Lock()
 	e.conns[c] = struct{}{}
 	e.mu.Unlock()
@@ -71,6 +95,7 @@ func (c *Conn) Close() {
 	if !open {
 		return
 	}
+	c.e.churn.connectionsClosed.Add(1)
 	c.CloseChannels()
 	c.Out.Close()
 }

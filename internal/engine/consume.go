@@ -17,6 +17,7 @@ type Consumer struct {
 	src    source // what acks name
 	number uint64 // order of subscription
 
+	args    wire.Table
 	limit   int32        // own prefetch, 0 for none
 	held    atomic.Int32 // unacknowledged deliveries; grows under the queue's lock only
 	stalled bool         // on the outbox's list; under its lock
@@ -121,7 +122,7 @@ func (ch *Channel) Consume(r Consume) *wire.Error {
 	if r.Tag == "" {
 		r.Tag = ServerName("amq.ctag-")
 	}
-	c := &Consumer{tag: r.Tag, ch: ch, limit: ch.nextLimit, number: ch.conn.e.lastConnID.Add(1)}
+	c := &Consumer{tag: r.Tag, ch: ch, args: r.Args, limit: ch.nextLimit, number: ch.conn.e.lastConnID.Add(1)}
 	c.qc = queue.Consumer{Gate: c, NoAck: r.NoAck, Exclusive: r.Exclusive, Priority: priority}
 	c.src = source{q: q, c: c}
 	w := &ch.conn.w
@@ -237,6 +238,8 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 		w.out.Fetch = 0 // loaded here and now, not by carry
 		if ok {
 			ch.sendGetOk(w, q, d, noAck)
+		} else if fetch == 0 {
+			ch.countGetEmpty(w)
 		}
 		w.carry(q)
 		q.mu.Unlock()
@@ -277,6 +280,7 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 		}
 		tag = ch.unacked.Add(out{src, d.Seq, ch.unacked.LastTag() + 1})
 	}
+	ch.countGet(w, noAck, d.Entry.Flags&queue.Redelivered != 0)
 	before := len(o.buf)
 	if rec := w.visible(d.Entry); !o.closed && rec != nil {
 		o.buf = rec.AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))

@@ -70,7 +70,9 @@ func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
 			c.e.define(queueDefinition(vh, def))
 		}
 		vh.changed()
+		c.e.churn.queuesCreated.Add(1)
 	}
+	c.e.churn.queuesDeclared.Add(1)
 	q := def.Runtime.(*Queue)
 	vh.mu.Unlock()
 	if def.Durable && !m.Passive {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/session"
@@ -48,6 +49,12 @@ type Engine struct {
 	vhosts map[string]*VHost
 	conns  map[*Conn]struct{}
 
+	started time.Time
+	churn   churn
+	// minFreeDisk is where the disk alarm rises, in bytes.
+	minFreeDisk uint64
+	dir         string // the data directory
+
 	lastQueueID atomic.Uint64
 	lastConnID  atomic.Uint64
 	waitingMu   sync.Mutex
@@ -63,6 +70,11 @@ type VHost struct {
 	mu    sync.RWMutex
 	top   *topology.VHost
 	epoch atomic.Uint64 // top.Epoch, readable without the lock
+
+	e       *Engine
+	totals  tallies
+	traffic traffic // bytes only
+	meter   sharedMeter
 }
 
 // New starts an engine. With a data directory it recovers what is there. Close
@@ -81,14 +93,16 @@ func New(c Config) (*Engine, error) {
 	if e.logger == nil {
 		e.logger = slog.New(slog.DiscardHandler)
 	}
+	e.started = e.clock.Now()
 	e.timers = newTimers(e)
 	e.alarm = newAlarm(e, c.MemoryLimitBytes)
 	e.replies.byToken = make(map[string]*Channel)
 	for _, name := range c.VHosts {
-		e.vhosts[name] = &VHost{name: name, top: topology.NewVHost(name)}
+		e.vhosts[name] = &VHost{e: e, name: name, top: topology.NewVHost(name)}
 		e.vhosts[name].epoch.Store(e.vhosts[name].top.Epoch())
 	}
 	if c.Disk != nil {
+		e.minFreeDisk, e.dir = c.Disk.MinFreeBytes, c.Disk.Dir
 		e.timers.hold()
 		err := e.openDisk(c)
 		e.timers.release(err == nil)
@@ -246,6 +260,7 @@ func (e *Engine) buryQueue(w *worker, vh *VHost, q *Queue) (ready int, gone []*q
 	_, exchanges := vh.top.DeleteQueue(q.def.Name)
 	vh.changed()
 	q.dead = true
+	e.churn.queuesDeleted.Add(1)
 	e.defineQueueGone(q.def)
 	e.defineExchangesGone(vh, exchanges)
 	e.timers.disarm(q)

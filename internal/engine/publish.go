@@ -65,6 +65,7 @@ const (
 // Publish takes one message. It is applied at the next Flush, which has to come
 // before rec's memory is reused. props must be rec's own, already scanned.
 func (ch *Channel) Publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
+	ch.conn.tally.publish(ch)
 	if ch.tx != nil {
 		return ch.tx.publish(ch, rec, props, mandatory)
 	}
@@ -99,6 +100,7 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	if len(r.queues) == 0 {
 		// It needs no room, but whoever publishes during an alarm is blocked.
 		c.publishedInAlarm = c.publishedInAlarm || c.e.alarm.up.Load()
+		ch.countUnroutable(mandatory)
 		if mandatory {
 			ch.returnMessage(&it)
 		}
@@ -283,6 +285,7 @@ func (c *Conn) addTo(i int, it item) {
 // Flush applies everything gathered. The reader calls it at the end of each
 // read, and before any method other than publish and ack.
 func (c *Conn) Flush() {
+	c.tally.settle(c.vh)
 	run := &c.run
 	if len(run.groups) == 0 && len(run.settling) == 0 && len(run.channels) == 0 {
 		return

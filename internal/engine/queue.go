@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/status"
 	"github.com/warrenmq/warren/internal/core/topology"
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -16,10 +17,11 @@ type Queue struct {
 
 	mu       sync.Mutex
 	m        *queue.Machine
-	dead     bool       // deleted: publishers route again, everybody else gives up
-	fetching bool       // a goroutine brings the head into memory
-	armed    queue.Time // when the timers will call; Never if they will not
-	timer    timerEntry // the timers' own
+	dead     bool          // deleted: publishers route again, everybody else gives up
+	fetching bool          // a goroutine brings the head into memory
+	armed    queue.Time    // when the timers will call; Never if they will not
+	timer    timerEntry    // the timers' own
+	meter    *status.Meter // of those that somebody looks at
 }
 
 // Flags that the engine keeps in queue entries.

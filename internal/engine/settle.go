@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/status"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -16,7 +17,7 @@ const (
 
 // Ack takes basic.ack. It is applied at the next Flush.
 func (ch *Channel) Ack(tag uint64, multiple bool) *wire.Error {
-	list, err := ch.take(tag, multiple)
+	list, err := ch.take(tag, multiple, ack)
 	if err != nil {
 		return err
 	}
@@ -38,13 +39,13 @@ func (ch *Channel) Ack(tag uint64, multiple bool) *wire.Error {
 // Nack takes basic.nack and basic.reject.
 func (ch *Channel) Nack(tag uint64, multiple, requeue bool) *wire.Error {
 	ch.conn.Flush()
-	list, err := ch.take(tag, multiple)
-	if err != nil {
-		return err
-	}
 	what := discard
 	if requeue {
 		what = giveBack
+	}
+	list, err := ch.take(tag, multiple, what)
+	if err != nil {
+		return err
 	}
 	if ch.tx != nil {
 		return ch.tx.settle(list, what)
@@ -71,7 +72,7 @@ func (ch *Channel) Recover() {
 
 // take removes deliveries from the unacknowledged list. The result is valid
 // until the next call on the connection.
-func (ch *Channel) take(tag uint64, multiple bool) ([]out, *wire.Error) {
+func (ch *Channel) take(tag uint64, multiple bool, what decision) ([]out, *wire.Error) {
 	c := ch.conn
 	if cap(c.taken) > maxKeptItems {
 		c.taken = nil
@@ -79,6 +80,10 @@ func (ch *Channel) take(tag uint64, multiple bool) ([]out, *wire.Error) {
 	o := c.Out
 	o.mu.Lock()
 	list, ok := ch.unacked.Settle(c.taken[:0], tag, multiple)
+	if what == ack {
+		ch.counts[status.Ack] += uint64(len(list))
+		c.tally.acked += uint64(len(list))
+	}
 	o.mu.Unlock()
 	c.taken = list
 	if !ok {

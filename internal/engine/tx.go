@@ -49,7 +49,9 @@ func (ch *Channel) SelectTx() *wire.Error {
 		return wire.ChannelError(wire.PreconditionFailed, "cannot switch from confirm to tx mode")
 	}
 	if ch.tx == nil {
+		ch.conn.Out.mu.Lock()
 		ch.tx = &tx{}
+		ch.conn.Out.mu.Unlock()
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type worker struct {
 	// moving is the dead letter that is being published: its source is settled in
 	// the same group of the log. Nil if that needs no log.
 	moving *deadItem
+	tally  workerTally
 }
 
 type unusedQueue struct {
@@ -97,6 +98,7 @@ func (w *worker) finish() {
 		clear(w.unused)
 		w.unused = w.unused[:0]
 	}
+	w.tally.settle()
 	w.rel.Flush()
 	w.e.alarm.check()
 }
@@ -132,6 +134,7 @@ func (w *worker) deliver(q *Queue) {
 			} else {
 				tag = c.ch.unacked.Add(out{&c.src, d.Seq, c.ch.unacked.LastTag() + 1})
 			}
+			w.tally.delivered(c.ch, d.Done, d.Entry.Flags&queue.Redelivered != 0)
 			before := len(o.buf)
 			o.buf = rec.AppendDeliver(o.buf, c.ch.target, c.tag, tag, d.Entry.Flags&queue.Redelivered != 0)
 			grown += len(o.buf) - before - int(d.Entry.BodyBytes) - deliverOverheadBytes

@@ -15,7 +15,9 @@ type Machine struct {
 	unacked    int
 	moving     int
 	readyBytes int64
+	outBytes   int64 // bodies of the messages that are out
 
+	totals   Totals
 	counts   map[Seq]uint32 // how often a message came back; absent is 0
 	expiring bool           // some message has had a deadline
 	lastUsed Time           // for ExpiresMs
@@ -37,6 +39,9 @@ func (m *Machine) ReadyBytes() int64 { return m.readyBytes }
 
 // UnackedCount is the number of messages out with consumers.
 func (m *Machine) UnackedCount() int { return m.unacked }
+
+// UnackedBytes is the sum of the bodies of the messages out with consumers.
+func (m *Machine) UnackedBytes() int64 { return m.outBytes }
 
 // MovingCount is the number of messages on their way to a dead-letter exchange.
 func (m *Machine) MovingCount() int { return m.moving }
@@ -83,6 +88,7 @@ func (m *Machine) Enqueue(now Time, msg Message, out *Output) Verdict {
 	pos := l.push(msg.Entry, deadline)
 	m.ready++
 	m.readyBytes += int64(msg.BodyBytes)
+	m.totals.Published++
 	out.LastSeq = makeSeq(level, pos)
 	if msg.Flags&Persistent != 0 && !out.NoEnqueued {
 		out.Facts = append(out.Facts, Fact{Kind: Enqueued, Seq: out.LastSeq, Entry: msg.Entry})
@@ -145,6 +151,7 @@ func (m *Machine) handOut(l *list, level int, p *page, pos uint64, c *Consumer, 
 	e := p.entries[pos%pageLen]
 	m.ready--
 	m.readyBytes -= int64(e.BodyBytes)
+	m.totals.handedOut(c != nil, noAck, e.Flags&Redelivered != 0)
 	d := Delivery{Consumer: c, Seq: makeSeq(level, pos), Entry: e, Done: noAck}
 	if noAck {
 		l.done(p, pos)
@@ -153,6 +160,7 @@ func (m *Machine) handOut(l *list, level int, p *page, pos uint64, c *Consumer, 
 	}
 	l.take(p, pos, false)
 	m.unacked++
+	m.outBytes += int64(e.BodyBytes)
 	if e.Flags&Persistent != 0 {
 		out.Facts = extend(out.Facts, Delivered, d.Seq)
 	}
@@ -179,6 +187,8 @@ func (m *Machine) Settle(s Seq, out *Output) bool {
 	e := p.entries[s.pos()%pageLen]
 	l.done(p, s.pos())
 	m.unacked--
+	m.outBytes -= int64(e.BodyBytes)
+	m.totals.Acked++
 	m.forget(s, e, out)
 	out.Released = append(out.Released, e)
 	return true
@@ -195,6 +205,7 @@ func (m *Machine) Return(s Seq, counted bool, out *Output) bool {
 	e := &p.entries[s.pos()%pageLen]
 	l.giveBack(p, s.pos())
 	m.unacked--
+	m.outBytes -= int64(e.BodyBytes)
 	m.ready++
 	m.readyBytes += int64(e.BodyBytes)
 	if counted {
@@ -231,6 +242,7 @@ func (m *Machine) Reject(s Seq, out *Output) bool {
 		return false
 	}
 	m.unacked--
+	m.outBytes -= int64(p.entries[s.pos()%pageLen].BodyBytes)
 	if m.cfg.HasDLX {
 		i := s.pos() % pageLen
 		p.ready[i/64] |= 1 << (i % 64) // out and ready together: moving
@@ -274,6 +286,9 @@ func (m *Machine) Get(now Time, noAck bool, out *Output) (Delivery, bool) {
 	m.lastUsed = now
 	l, level, p, pos := m.head(now, out)
 	if l == nil {
+		if out.Fetch == 0 {
+			m.totals.GotEmpty++
+		}
 		return Delivery{}, false
 	}
 	d := m.handOut(l, level, p, pos, nil, noAck, out)
@@ -330,7 +345,7 @@ func (m *Machine) Close(out *Output) int {
 		c.attached, c.blocked = false, false
 	}
 	m.consumers = consumers{single: m.cfg.SingleActive}
-	m.ready, m.unacked, m.moving, m.readyBytes, m.counts = 0, 0, 0, 0, nil
+	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.counts = 0, 0, 0, 0, 0, nil
 	return n
 }
 

@@ -85,6 +85,7 @@ func (m *Machine) SetAside(ref uint64) bool {
 		m.readyBytes -= int64(p.entries[pos%pageLen].BodyBytes)
 		l.take(p, pos, false)
 		m.unacked++
+		m.outBytes += int64(p.entries[pos%pageLen].BodyBytes)
 		return true
 	}
 	return false

@@ -35,6 +35,19 @@ func (c *Confirms) Last() uint64 { return c.last }
 // Open is the number of publishes that await their confirm.
 func (c *Confirms) Open() uint64 { return c.last - c.acked }
 
+// Settled is the number of publishes that have left the waiting list, and
+// Awaiting that of those which wait for a position. Unlike Open they do not look
+// at what is being received.
+func (c *Confirms) Settled() uint64 { return c.acked }
+
+// Awaiting is explained at Settled.
+func (c *Confirms) Awaiting() uint64 {
+	if !c.Waiting() {
+		return 0
+	}
+	return c.open[len(c.open)-1].to - c.acked
+}
+
 // Wait closes a run: everything numbered since the last Wait is to be confirmed
 // once pos is durable, but for nacks (ascending), which are refused then. A pos
 // of zero means that nothing had to be written: the run then takes the highest

@@ -88,3 +88,67 @@ func sortBindings(bs []Binding) []Binding {
 	})
 	return bs
 }
+
+// The Append methods copy out what is there in no order, so that the lock that
+// guards the topology is held no longer than that takes.
+
+// AppendExchanges appends all exchanges.
+func (v *VHost) AppendExchanges(dst []*Exchange) []*Exchange {
+	dst = slices.Grow(dst, len(v.exchanges))
+	for _, x := range v.exchanges {
+		dst = append(dst, x)
+	}
+	return dst
+}
+
+// AppendQueues appends all queues.
+func (v *VHost) AppendQueues(dst []*Queue) []*Queue {
+	dst = slices.Grow(dst, len(v.queues))
+	for _, q := range v.queues {
+		dst = append(dst, q)
+	}
+	return dst
+}
+
+// AppendBindings appends all bindings, the default exchange's included.
+func (v *VHost) AppendBindings(dst []Binding) []Binding {
+	dst = v.appendImplied(slices.Grow(dst, len(v.queues)+len(v.bindings)))
+	for _, b := range v.bindings {
+		dst = append(dst, b.Binding)
+	}
+	return dst
+}
+
+func (v *VHost) appendImplied(dst []Binding) []Binding {
+	for _, q := range v.queues {
+		dst = append(dst, implied(q))
+	}
+	return dst
+}
+
+// AppendBindingsFrom appends the bindings whose source has that name: none if
+// there is no such exchange.
+func (v *VHost) AppendBindingsFrom(dst []Binding, source string) []Binding {
+	if source == "" {
+		return v.appendImplied(dst)
+	}
+	if x := v.exchanges[source]; x != nil {
+		dst = x.out.list(dst)
+	}
+	return dst
+}
+
+// AppendBindingsTo appends the bindings that lead to a queue or an exchange: none
+// if it is not there.
+func (v *VHost) AppendBindingsTo(dst []Binding, kind exchange.DestKind, name string) []Binding {
+	if kind == exchange.Queue {
+		if q := v.queues[name]; q != nil {
+			dst = q.in.list(append(dst, implied(q)))
+		}
+		return dst
+	}
+	if x := v.exchanges[name]; x != nil {
+		dst = x.in.list(dst)
+	}
+	return dst
+}
