@@ -104,7 +104,7 @@ func (c *conn) handleBasicMethod(ch *channel, m wire.Method) *wire.Error {
 		ok, err := ch.eng.Get(m.Queue, m.NoAck)
 		return c.answer(ch, err, ok, &wire.BasicGetEmpty{})
 	case *wire.BasicReject:
-		return ch.eng.Nack(m.DeliveryTag, false, m.Requeue)
+		return ch.eng.Reject(m.DeliveryTag, m.Requeue)
 	case *wire.BasicNack:
 		return ch.eng.Nack(m.DeliveryTag, m.Multiple, m.Requeue)
 	case *wire.BasicRecoverAsync:

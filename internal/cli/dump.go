@@ -120,13 +120,14 @@ type dumpQueue struct {
 	Priority int    `json:"priority,omitempty"`
 	From     uint64 `json:"from"` // positions within the priority level
 	To       uint64 `json:"to"`
-	Count    uint32 `json:"returned,omitempty"`
+	Returned uint32 `json:"returned,omitempty"`
+	Failed   uint32 `json:"failed,omitempty"` // of these
 }
 
-func (d *dumping) part(id queue.ID, from, to queue.Seq, times uint32) dumpQueue {
+func (d *dumping) part(id queue.ID, from, to queue.Seq, t queue.Tries) dumpQueue {
 	level, first := from.Split()
 	_, last := to.Split()
-	return dumpQueue{ID: uint64(id), Name: d.in.QueueName(id), Priority: level, From: first, To: last, Count: times}
+	return dumpQueue{ID: uint64(id), Name: d.in.QueueName(id), Priority: level, From: first, To: last, Returned: t.Returned, Failed: t.Failed}
 }
 
 // line makes a line of a record, if it is wanted.
@@ -146,7 +147,7 @@ func (d *dumping) line(e seglog.Entry) (l dumpLine, ok bool) {
 		d.message(&l, r)
 	case *store.Facts:
 		for _, x := range r.Ranges {
-			l.Queues = append(l.Queues, d.part(r.Queue, x.From, x.To, x.Count))
+			l.Queues = append(l.Queues, d.part(r.Queue, x.From, x.To, x.Tries))
 		}
 	case *store.Definition:
 		d.definition(&l, r)
@@ -166,7 +167,7 @@ func (d *dumping) message(l *dumpLine, p *store.Published) {
 		l.MessageID = props.MessageID
 	}
 	p.Queues(func(id queue.ID, seq queue.Seq, times uint32) {
-		l.Queues = append(l.Queues, d.part(id, seq, seq, times))
+		l.Queues = append(l.Queues, d.part(id, seq, seq, queue.Tries{Returned: times}))
 	})
 	if !d.bodies {
 		return
@@ -226,8 +227,11 @@ func (l *dumpLine) text() string {
 		if q.Priority > 0 {
 			fmt.Fprintf(&b, " priority=%d", q.Priority)
 		}
-		if q.Count > 0 {
-			fmt.Fprintf(&b, " returned=%d", q.Count)
+		if q.Returned > 0 {
+			fmt.Fprintf(&b, " returned=%d", q.Returned)
+		}
+		if q.Failed > 0 {
+			fmt.Fprintf(&b, " failed=%d", q.Failed)
 		}
 	}
 	for _, f := range []struct {

@@ -101,7 +101,7 @@ func (ch *Channel) detach() {
 }
 
 // Close ends the channel: its consumers go, and what it has unacknowledged
-// returns to the queues.
+// returns to the queues as failed deliveries.
 func (ch *Channel) Close() {
 	c := ch.conn
 	c.Flush()
@@ -121,7 +121,7 @@ func (ch *Channel) Close() {
 	if ch.tx != nil {
 		back = ch.tx.giveBack(back)
 	}
-	ch.settle(w, back, giveBack)
+	ch.settle(w, back, fail)
 	ch.dropReply()
 	for _, x := range ch.leaving {
 		x.checkUnused(w)

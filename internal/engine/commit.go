@@ -280,9 +280,11 @@ func (e *ended) foresee() {
 	for _, d := range e.list {
 		switch {
 		case d.what == giveBack:
-			e.facts = e.q.m.Foresee(e.facts, queue.Returned, d.seq)
+			e.facts = e.q.m.ForeseeReturn(e.facts, d.seq, queue.GivenBack)
+		case d.what == fail:
+			e.facts = e.q.m.ForeseeReturn(e.facts, d.seq, queue.Failed)
 		case d.what == ack || !e.q.def.Config.HasDLX:
-			e.facts = e.q.m.Foresee(e.facts, queue.Settled, d.seq)
+			e.facts = e.q.m.Foresee(e.facts, d.seq)
 		}
 	}
 }
@@ -310,8 +312,8 @@ func (b *commit) settle() (moving bool) {
 		}
 		for _, d := range e.list {
 			e.q.decide(w, d.out, d.what)
-			moving = moving || d.what == discard && e.q.def.Config.HasDLX
 		}
+		moving = moving || len(w.out.Dead) > 0
 		if b.logged {
 			w.out.Facts = w.out.Facts[:0] // they are in the group
 		}

@@ -282,7 +282,7 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 	}
 	ch.countGet(w, noAck, d.Entry.Flags&queue.Redelivered != 0)
 	before := len(o.buf)
-	if rec := w.visible(d.Entry); !o.closed && rec != nil {
+	if rec := w.visible(q, &d); !o.closed && rec != nil {
 		o.buf = rec.AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))
 	}
 	o.held.Add(int64(len(o.buf) - before))

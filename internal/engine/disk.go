@@ -214,9 +214,9 @@ func (r *restorer) Delivered(id queue.ID, from, to queue.Seq) {
 }
 
 // Returned implements store.Restorer.
-func (r *restorer) Returned(id queue.ID, seq queue.Seq, count uint32) {
+func (r *restorer) Returned(id queue.ID, seq queue.Seq, t queue.Tries) {
 	if q := r.seen(id); q != nil {
-		q.m.RestoreReturned(seq, count)
+		q.m.RestoreReturned(seq, t)
 	}
 }
 
@@ -235,8 +235,13 @@ func (r *restorer) Page(id queue.ID, img *queue.Image) bool {
 
 // finish opens the queues for work and returns how many messages they hold.
 func (r *restorer) finish() (messages int) {
+	var out queue.Output
 	for _, q := range r.queues {
-		q.m.Restored(r.now)
+		q.m.Restored(r.now, &out)
+		if len(out.Facts) > 0 {
+			r.e.disk.Facts(q.id, out.Facts)
+		}
+		out.Reset()
 		q.m.Resident = r.e.resident
 		messages += q.m.ReadyCount()
 		q.mu.Lock()

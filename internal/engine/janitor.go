@@ -223,7 +223,7 @@ func (j *janitor) move(q *Queue, list []queue.Held) {
 			p.Time, p.TTLMillis = movedDeadline(h, p.Time)
 			store.PutPublish(b, &p, 1)
 			// A queue that is not durable needs the body too, but not after a start.
-			store.PutQueue(b, 0, q.id, h.Seq, q.def.Durable, h.Count)
+			store.PutQueue(b, 0, q.id, h.Seq, q.def.Durable, h.Tries.Returned)
 			g.Done()
 			q.m.Moved(h.Seq, uint64(at))
 			d.Release(store.Ref(h.Entry.Ref), 1)

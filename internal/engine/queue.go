@@ -17,6 +17,7 @@ type Queue struct {
 
 	mu       sync.Mutex
 	m        *queue.Machine
+	counted  bool          // receivers see how often a message has come back
 	dead     bool          // deleted: publishers route again, everybody else gives up
 	fetching bool          // a goroutine brings the head into memory
 	armed    queue.Time    // when the timers will call; Never if they will not
@@ -36,7 +37,7 @@ const (
 
 func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue {
 	c := def.Config
-	q := &Queue{id: queue.ID(def.ID), def: def, vh: vh, armed: queue.Never}
+	q := &Queue{id: queue.ID(def.ID), def: def, vh: vh, armed: queue.Never, counted: c.Type == topology.Quorum}
 	q.m = queue.New(queue.Config{
 		Durable:        def.Durable,
 		AutoDelete:     def.AutoDelete,
@@ -48,6 +49,8 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		HasDLX:         c.HasDLX,
 		MaxPriority:    c.MaxPriority,
 		SingleActive:   c.SingleActiveConsumer,
+		DeliveryLimit:  int64(c.DeliveryLimit),
+		CountCrashes:   q.counted,
 	}, now)
 	if e.disk != nil && def.Durable {
 		q.m.Resident = e.resident

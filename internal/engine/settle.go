@@ -11,7 +11,8 @@ type decision uint8
 
 const (
 	ack      decision = iota
-	giveBack          // to its place in the queue, counted as a redelivery
+	giveBack          // to its place in the queue
+	fail              // the same, as a failed delivery
 	discard           // to the dead-letter exchange, if there is one
 )
 
@@ -36,13 +37,24 @@ func (ch *Channel) Ack(tag uint64, multiple bool) *wire.Error {
 	return nil
 }
 
-// Nack takes basic.nack and basic.reject.
+// Nack takes basic.nack. What it requeues has not failed, as in RabbitMQ 4.3.
 func (ch *Channel) Nack(tag uint64, multiple, requeue bool) *wire.Error {
-	ch.conn.Flush()
-	what := discard
 	if requeue {
-		what = giveBack
+		return ch.refuse(tag, multiple, giveBack)
 	}
+	return ch.refuse(tag, multiple, discard)
+}
+
+// Reject takes basic.reject. What it requeues counts as a failed delivery.
+func (ch *Channel) Reject(tag uint64, requeue bool) *wire.Error {
+	if requeue {
+		return ch.refuse(tag, false, fail)
+	}
+	return ch.refuse(tag, false, discard)
+}
+
+func (ch *Channel) refuse(tag uint64, multiple bool, what decision) *wire.Error {
+	ch.conn.Flush()
 	list, err := ch.take(tag, multiple, what)
 	if err != nil {
 		return err
@@ -167,7 +179,9 @@ func (q *Queue) decide(w *worker, d out, what decision) {
 	case ack:
 		q.m.Settle(d.seq, &w.out)
 	case giveBack:
-		q.m.Return(d.seq, true, &w.out)
+		q.m.Return(d.seq, queue.GivenBack, &w.out)
+	case fail:
+		q.m.Return(d.seq, queue.Failed, &w.out)
 	case discard:
 		q.m.Reject(d.seq, &w.out)
 	}

@@ -19,6 +19,7 @@ type worker struct {
 	dead   []deadItem       // dead letters to move once no lock is held
 	unused []unusedQueue    // queues to delete once no lock is held
 	bcc    []byte           // records rewritten without their BCC header
+	tried  []byte           // records rewritten with their counts
 	refuse []queue.Delivery
 	route  topology.RouteScratch
 	locked []*Queue // scratch of dead-letter moves
@@ -122,7 +123,7 @@ func (w *worker) deliver(q *Queue) {
 				w.refuse = append(w.refuse, *d)
 				continue
 			}
-			rec := w.visible(d.Entry)
+			rec := w.visible(q, d)
 			if rec == nil { // unreadable: its turn comes again, and then it is set aside
 				c.giveUp(int(d.Entry.BodyBytes))
 				w.refuse = append(w.refuse, *d)
@@ -162,7 +163,7 @@ func (w *worker) takeBack(q *Queue) {
 		if d.Done {
 			w.rel.Drop(store.Ref(d.Entry.Ref)) // acknowledged by being handed out
 		} else {
-			q.m.Return(d.Seq, false, &w.out)
+			q.m.Return(d.Seq, queue.Undelivered, &w.out)
 		}
 	}
 	clear(w.refuse)
@@ -171,7 +172,8 @@ func (w *worker) takeBack(q *Queue) {
 }
 
 // visible is the record as receivers see it.
-func (w *worker) visible(e queue.Entry) message.Record {
+func (w *worker) visible(q *Queue, d *queue.Delivery) message.Record {
+	e := d.Entry
 	rec, ok := w.e.record(store.Ref(e.Ref))
 	if !ok {
 		// Evicted in the instant since the machine asked: read it again, although
@@ -183,13 +185,15 @@ func (w *worker) visible(e queue.Entry) message.Record {
 			return nil
 		}
 	}
-	if e.Flags&flagBCC == 0 {
-		return rec
+	if e.Flags&flagBCC != 0 {
+		if r, err := rec.WithoutBCC(w.bcc[:0]); err == nil { // cannot fail: checked when it was published
+			w.bcc, rec = r, r
+		}
 	}
-	r, err := rec.WithoutBCC(w.bcc[:0])
-	if err != nil {
-		return rec // cannot be: the properties were checked when it was published
+	if q.counted && d.Tries.Returned > 0 {
+		if r, err := rec.WithCounts(w.tried[:0], d.Tries.Failed, d.Tries.Returned); err == nil {
+			w.tried, rec = r, r
+		}
 	}
-	w.bcc = r
-	return r
+	return rec
 }

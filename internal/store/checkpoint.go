@@ -47,7 +47,7 @@ const (
 	maxSectionBytes = 1 << 20
 
 	pageHasDeadlines = 1
-	pageHasCounts    = 2
+	pageHasTries     = 2
 
 	checkpointBufferBytes = 1 << 20
 )
@@ -137,8 +137,8 @@ func (c *Checkpoint) Page(q queue.ID, img *queue.Image, scratch []byte) []byte {
 	if len(img.Deadlines) > 0 {
 		flags |= pageHasDeadlines
 	}
-	if len(img.Counts) > 0 {
-		flags |= pageHasCounts
+	if len(img.Tries) > 0 {
+		flags |= pageHasTries
 	}
 	b = append(b, flags)
 	next := 0
@@ -154,15 +154,15 @@ func (c *Checkpoint) Page(q queue.ID, img *queue.Image, scratch []byte) []byte {
 			}
 			b = le.AppendUint64(b, uint64(deadline))
 		}
-		if flags&pageHasCounts != 0 {
-			n := uint32(0)
-			for next < len(img.Counts) && int(img.Counts[next].Index) < i {
+		if flags&pageHasTries != 0 {
+			var t queue.Tries
+			for next < len(img.Tries) && int(img.Tries[next].Index) < i {
 				next++
 			}
-			if next < len(img.Counts) && int(img.Counts[next].Index) == i {
-				n = img.Counts[next].Count
+			if next < len(img.Tries) && int(img.Tries[next].Index) == i {
+				t = img.Tries[next].Tries
 			}
-			b = le.AppendUint32(b, n)
+			b = le.AppendUint32(le.AppendUint32(b, t.Returned), t.Failed)
 		}
 	})
 	c.section(secPage, b)
@@ -304,15 +304,15 @@ func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
 	if flags&pageHasDeadlines != 0 {
 		size += 8
 	}
-	if flags&pageHasCounts != 0 {
-		size += 4
+	if flags&pageHasTries != 0 {
+		size += 8
 	}
 	img.Each(func(int) { n++ })
 	if len(b) != n*size {
 		return 0, false
 	}
 	img.Entries = append(img.Entries[:0], make([]queue.Entry, queue.PageLen)...)
-	img.Deadlines, img.Counts = img.Deadlines[:0], img.Counts[:0]
+	img.Deadlines, img.Tries = img.Deadlines[:0], img.Tries[:0]
 	if flags&pageHasDeadlines != 0 {
 		for range queue.PageLen {
 			img.Deadlines = append(img.Deadlines, queue.Never)
@@ -325,11 +325,11 @@ func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
 			img.Deadlines[i] = queue.Time(le.Uint64(b))
 			b = b[8:]
 		}
-		if flags&pageHasCounts != 0 {
-			if c := le.Uint32(b); c > 0 {
-				img.Counts = append(img.Counts, queue.ImageCount{Index: uint8(i), Count: c})
+		if flags&pageHasTries != 0 {
+			if t := triesOf(le.Uint64(b)); t != (queue.Tries{}) {
+				img.Tries = append(img.Tries, queue.ImageTries{Index: uint8(i), Tries: t})
 			}
-			b = b[4:]
+			b = b[8:]
 		}
 	})
 	return q, true

@@ -19,7 +19,7 @@ type Facts struct {
 // message and how often it has come back.
 type FactRange struct {
 	From, To queue.Seq
-	Count    uint32
+	Tries    queue.Tries
 }
 
 // Name says what happened to the messages.
@@ -51,7 +51,7 @@ func Decode(e seglog.Entry) (any, error) {
 		err := parseFacts(e.Payload, func(q queue.ID, a, b uint64) {
 			r := FactRange{From: queue.Seq(a), To: queue.Seq(b)}
 			if e.Type == recReturned {
-				r.To, r.Count = r.From, uint32(b)
+				r.To, r.Tries = r.From, triesOf(b)
 			}
 			f.Queue, f.Ranges = q, append(f.Ranges, r)
 		})

@@ -67,7 +67,7 @@ type Restorer interface {
 	// references that this frees.
 	Settled(q queue.ID, from, to queue.Seq, free func(Ref))
 	Delivered(q queue.ID, from, to queue.Seq)
-	Returned(q queue.ID, seq queue.Seq, count uint32)
+	Returned(q queue.ID, seq queue.Seq, t queue.Tries)
 	// Define takes a definition. free gets the references of a deleted queue.
 	Define(d *Definition, free func(Ref)) error
 	// Tails and Page are a queue's index from a checkpoint. Page reports whether
@@ -121,7 +121,7 @@ func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
 	case recDelivered:
 		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Delivered(q, queue.Seq(a), queue.Seq(b)) })
 	case recReturned:
-		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Returned(q, queue.Seq(a), uint32(b)) })
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Returned(q, queue.Seq(a), triesOf(b)) })
 	}
 	def, err := parseDefinition(e.Type, e.Payload)
 	if err != nil {

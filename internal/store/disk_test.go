@@ -32,8 +32,8 @@ func (l *listener) Settled(q queue.ID, from, to queue.Seq, _ func(Ref)) {
 func (l *listener) Delivered(q queue.ID, from, to queue.Seq) {
 	l.add("delivered %d/%d-%d", q, from, to)
 }
-func (l *listener) Returned(q queue.ID, seq queue.Seq, count uint32) {
-	l.add("returned %d/%d %d", q, seq, count)
+func (l *listener) Returned(q queue.ID, seq queue.Seq, t queue.Tries) {
+	l.add("returned %d/%d %d failed %d", q, seq, t.Returned, t.Failed)
 }
 func (l *listener) Define(d *Definition, _ func(Ref)) error  { l.add("define %+v", *d); return nil }
 func (l *listener) Tails(queue.ID, []uint64)                 {}
@@ -93,13 +93,13 @@ func TestFactsKeepTheirOrder(t *testing.T) {
 	got := heardBack(t, func(d *Disk) {
 		d.Facts(3, []queue.Fact{
 			{Kind: queue.Delivered, Seq: 4, To: 9},
-			{Kind: queue.Returned, Seq: 4},
+			{Kind: queue.Returned, Seq: 4, Tries: queue.Tries{Returned: 9, Failed: 3}},
 			{Kind: queue.Settled, Seq: 5, To: 6},
 			{Kind: queue.Delivered, Seq: 4, To: 4},
 		})
 		d.Facts(4, []queue.Fact{{Kind: queue.Enqueued, Seq: 4}})
 	})
-	same(t, got, []string{"delivered 3/4-9", "returned 3/4 0", "settled 3/5-6", "delivered 3/4-4"})
+	same(t, got, []string{"delivered 3/4-9", "returned 3/4 9 failed 3", "settled 3/5-6", "delivered 3/4-4"})
 }
 
 func TestDefinitionsComeBack(t *testing.T) {

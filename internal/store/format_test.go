@@ -20,7 +20,7 @@ func TestRecordFormat(t *testing.T) {
 	facts := make([]byte, factsFixedBytes+2*factBytes)
 	putFacts(facts, 9, []queue.Fact{{Kind: queue.Settled, Seq: 1, To: 2}, {Kind: queue.Delivered, Seq: 8}, {Kind: queue.Settled, Seq: 5, To: 5}}, 0)
 	returned := make([]byte, factsFixedBytes+factBytes)
-	putFacts(returned, 9, []queue.Fact{{Kind: queue.Returned, Seq: 1, Count: 6}}, 2)
+	putFacts(returned, 9, []queue.Fact{{Kind: queue.Returned, Seq: 1, Tries: queue.Tries{Returned: 6, Failed: 2}}}, 2)
 	define := func(d Definition) []byte { return d.encode() }
 	args := wire.Table{{Key: "k", Value: true}}
 	for _, x := range []struct {
@@ -31,7 +31,7 @@ func TestRecordFormat(t *testing.T) {
 		{"publish", publish, "05 07 0200 0807060504030201 ffffffffffffffff" +
 			"0900000000000000 0500000000000000 03000000 0a00000000000000 0000000000000000 00000000 616263"},
 		{"settled", facts, "0900000000000000 0100000000000000 0200000000000000 0500000000000000 0500000000000000"},
-		{"returned", returned, "0900000000000000 0100000000000000 0600000000000000"},
+		{"returned", returned, "0900000000000000 0100000000000000 06000000 02000000"},
 		{"queue", define(Definition{Kind: QueueDeclared, ID: 9, VHost: "/", Name: "q", AutoDelete: true, Args: args}),
 			"0900000000000000 01 01002f 010071 00000004 016b7401"},
 		{"queue-gone", define(Definition{Kind: QueueDeleted, ID: 9}), "0900000000000000"},

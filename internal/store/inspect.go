@@ -428,7 +428,7 @@ func (in *Inspection) facts(f *Facts, before bool) {
 		case recDelivered:
 			q.m.RestoreDelivered(r.From, r.To)
 		case recReturned:
-			q.m.RestoreReturned(r.From, r.Count)
+			q.m.RestoreReturned(r.From, r.Tries)
 		}
 	}
 }

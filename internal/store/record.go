@@ -114,7 +114,7 @@ func messageOf(payload []byte) []byte {
 // Settled, delivered and returned records:
 //
 //	0 queue id u64 | then for each range: first seq u64 | last seq u64
-//	   (returned: seq u64 | count u64)
+//	   (returned: seq u64 | times it has come back u32 | of these, failed u32)
 const (
 	factsFixedBytes = 8
 	factBytes       = 16
@@ -156,12 +156,15 @@ func putFacts(payload []byte, q queue.ID, facts []queue.Fact, typ int) {
 		binary.LittleEndian.PutUint64(b, uint64(f.Seq))
 		second := uint64(f.To)
 		if f.Kind == queue.Returned {
-			second = uint64(f.Count)
+			second = uint64(f.Tries.Failed)<<32 | uint64(f.Tries.Returned)
 		}
 		binary.LittleEndian.PutUint64(b[8:], second)
 		b = b[factBytes:]
 	}
 }
+
+// triesOf is the second number of a returned record.
+func triesOf(n uint64) queue.Tries { return queue.Tries{Returned: uint32(n), Failed: uint32(n >> 32)} }
 
 // parseFacts calls f for each pair of a settled, delivered or returned record.
 func parseFacts(payload []byte, f func(q queue.ID, a, b uint64)) error {

@@ -78,11 +78,11 @@ func copyFacts(d *Disk, q *InspectedQueue) error {
 	for more := true; more; {
 		var facts []queue.Fact
 		more = q.m.Walk(&at, func(h queue.Held) {
-			if h.Entry.Flags&queue.Redelivered != 0 {
-				facts = append(facts, queue.Fact{Kind: queue.Delivered, Seq: h.Seq, To: h.Seq})
+			if h.Tries.Returned > 0 {
+				facts = append(facts, queue.Fact{Kind: queue.Returned, Seq: h.Seq, Tries: h.Tries})
 			}
-			if h.Count > 0 {
-				facts = append(facts, queue.Fact{Kind: queue.Returned, Seq: h.Seq, Count: h.Count})
+			if h.Unsettled || h.Entry.Flags&queue.Redelivered != 0 && h.Tries.Returned == 0 {
+				facts = append(facts, queue.Fact{Kind: queue.Delivered, Seq: h.Seq, To: h.Seq})
 			}
 		})
 		if err := d.WaitRoom(); err != nil {
@@ -99,7 +99,7 @@ type nothing struct{}
 func (nothing) Publish(*Published, Ref, func(Ref)) int          { return 0 }
 func (nothing) Settled(_ queue.ID, _, _ queue.Seq, _ func(Ref)) {}
 func (nothing) Delivered(_ queue.ID, _, _ queue.Seq)            {}
-func (nothing) Returned(queue.ID, queue.Seq, uint32)            {}
+func (nothing) Returned(queue.ID, queue.Seq, queue.Tries)       {}
 func (nothing) Define(*Definition, func(Ref)) error             { return nil }
 func (nothing) Tails(queue.ID, []uint64)                        {}
 func (nothing) Page(queue.ID, *queue.Image) bool                { return false }

@@ -106,8 +106,8 @@ func (m *Machine) Spill(img *Image, cold *Cold) bool {
 		cold.BodyBytes += int64(img.Entries[i].BodyBytes)
 		cold.Expiring = cold.Expiring || i < len(img.Deadlines) && img.Deadlines[i] != Never
 	})
-	for _, c := range img.Counts {
-		delete(m.counts, makeSeq(img.Level, img.Number*pageLen+uint64(c.Index)))
+	for _, t := range img.Tries {
+		delete(m.tries, makeSeq(img.Level, img.Number*pageLen+uint64(t.Index)))
 	}
 	*l.slotFor(img.Number) = slot{cold: cold}
 	l.hot--
@@ -213,11 +213,8 @@ func (m *Machine) Warm(at ColdPage, img *Image) bool {
 	*l.slotFor(at.Number) = slot{p: p}
 	l.hot++
 	l.cold--
-	for _, c := range img.Counts {
-		if m.counts == nil {
-			m.counts = make(map[Seq]uint32)
-		}
-		m.counts[makeSeq(at.Level, at.Number*pageLen+uint64(c.Index))] = c.Count
+	for _, t := range img.Tries {
+		m.setTries(makeSeq(at.Level, at.Number*pageLen+uint64(t.Index)), t.Tries)
 	}
 	return true
 }

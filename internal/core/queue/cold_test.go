@@ -16,7 +16,7 @@ func newShelf() *shelf { return &shelf{images: map[uint64]Image{}} }
 
 func clone(img *Image) Image {
 	c := *img
-	c.Entries, c.Deadlines, c.Counts = slices.Clone(img.Entries), slices.Clone(img.Deadlines), slices.Clone(img.Counts)
+	c.Entries, c.Deadlines, c.Tries = slices.Clone(img.Entries), slices.Clone(img.Deadlines), slices.Clone(img.Tries)
 	return c
 }
 

@@ -42,7 +42,7 @@ func (p *pair) compareDeliveries() {
 	p.t.Helper()
 	var got []naiveDelivery
 	for _, d := range p.out.Deliveries {
-		x := naiveDelivery{consumer: -1, ref: d.Entry.Ref, redelivered: d.Entry.Flags&Redelivered != 0, done: d.Done}
+		x := naiveDelivery{consumer: -1, ref: d.Entry.Ref, redelivered: d.Entry.Flags&Redelivered != 0, tries: d.Tries, done: d.Done}
 		if d.Consumer != nil {
 			x.consumer = d.Consumer.Gate.(*shared).id
 		}
@@ -127,7 +127,7 @@ func (p *pair) replay(f Fact) {
 		if !r.out {
 			p.t.Fatalf("%s: %x is returned and was not out", p.lastOp, f.Seq)
 		}
-		r.out, r.count = false, f.Count
+		r.out, r.tries = false, f.Tries
 	case Settled:
 		delete(p.log, f.Seq)
 	}
@@ -173,10 +173,10 @@ func (p *pair) checkLog() {
 	}
 	persistent, counted := 0, 0
 	for _, m := range p.n.list {
-		if m.seen && p.m.Count(m.seq) != m.count {
-			p.t.Fatalf("%s: message %d came back %d times, want %d", p.lastOp, m.ref, p.m.Count(m.seq), m.count)
+		if m.seen && p.m.Tries(m.seq) != m.tries {
+			p.t.Fatalf("%s: message %d came back %+v times, want %+v", p.lastOp, m.ref, p.m.Tries(m.seq), m.tries)
 		}
-		if m.count > 0 {
+		if m.tries.Returned > 0 {
 			counted++
 		}
 		if !m.persistent {
@@ -187,15 +187,15 @@ func (p *pair) checkLog() {
 		if r == nil {
 			p.t.Fatalf("%s: the log does not know message %d", p.lastOp, m.ref)
 		}
-		if r.count != m.count || m.state != naiveMoving && r.out != (m.state == naiveOut) {
+		if r.tries != m.tries || m.state != naiveMoving && r.out != (m.state == naiveOut) {
 			p.t.Fatalf("%s: the log has message %d as %+v, but it is %+v", p.lastOp, m.ref, r, m)
 		}
 	}
 	if len(p.log) != persistent {
 		p.t.Fatalf("%s: %d messages in the log, want %d", p.lastOp, len(p.log), persistent)
 	}
-	if len(p.m.counts) != counted {
-		p.t.Fatalf("%s: counts of %d messages are kept, want %d", p.lastOp, len(p.m.counts), counted)
+	if len(p.m.tries) != counted {
+		p.t.Fatalf("%s: counts of %d messages are kept, want %d", p.lastOp, len(p.m.tries), counted)
 	}
 }
 

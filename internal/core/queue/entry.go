@@ -41,6 +41,8 @@ const (
 	// Pinned messages stay in the index in memory, because the host has to see the
 	// entry when the message goes.
 	Pinned
+	// unsettled messages were out when the broker ended; while a queue is rebuilt.
+	unsettled
 	// HostFlag is the first of the bits that the machine keeps for its host.
 	HostFlag Flags = 1 << 8
 )
@@ -73,6 +75,10 @@ type Config struct {
 	Overflow       Overflow
 	HasDLX         bool
 	MaxPriority    int // -1 none, else 0..255: levels 0..MaxPriority
+	// DeliveryLimit is how many failed deliveries a message survives; -1 any.
+	DeliveryLimit int64
+	// CountCrashes: what is out when the broker ends has failed.
+	CountCrashes bool
 	// SingleActive: of several consumers only the longest-serving one gets
 	// messages.
 	SingleActive bool
@@ -80,5 +86,5 @@ type Config struct {
 
 // NoLimits is the configuration of a plain transient queue.
 func NoLimits() Config {
-	return Config{MessageTTLMs: -1, ExpiresMs: -1, MaxLength: -1, MaxLengthBytes: -1, MaxPriority: -1}
+	return Config{MessageTTLMs: -1, ExpiresMs: -1, MaxLength: -1, MaxLengthBytes: -1, MaxPriority: -1, DeliveryLimit: -1}
 }

@@ -1,16 +1,30 @@
 package queue
 
-// Foresee appends the fact that ending (Settled) or giving back (Returned, and
-// counted) a message would record, if it is out and its facts are kept. A host
-// that has to know how much it is going to log before anything changes asks here;
-// the answer holds until the message's next input.
-func (m *Machine) Foresee(facts []Fact, kind FactKind, s Seq) []Fact {
-	l, p := m.locate(s)
-	if p == nil || !l.isOut(p, s.pos()) || l.isMoving(p, s.pos()) || p.entries[s.pos()%pageLen].Flags&Persistent == 0 {
+// Foresee appends the facts that ending a message would record (Settle, or Reject
+// without a dead-letter exchange), if it is out and its facts are kept. A host that
+// has to know how much it is going to log before anything changes asks here; the
+// answer holds until the message's next input.
+func (m *Machine) Foresee(facts []Fact, s Seq) []Fact {
+	if !m.outAndKept(s) {
 		return facts
 	}
-	if kind == Returned {
-		return append(facts, Fact{Kind: Returned, Seq: s, Count: m.counts[s] + 1})
+	return extend(facts, Settled, s)
+}
+
+// ForeseeReturn does the same for Return as GivenBack or Failed.
+func (m *Machine) ForeseeReturn(facts []Fact, s Seq, how How) []Fact {
+	if !m.outAndKept(s) {
+		return facts
 	}
-	return extend(facts, kind, s)
+	t := m.tries[s].after(how)
+	facts = append(facts, Fact{Kind: Returned, Seq: s, Tries: t})
+	if how == Failed && m.over(t) && !m.cfg.HasDLX {
+		facts = extend(facts, Settled, s)
+	}
+	return facts
+}
+
+func (m *Machine) outAndKept(s Seq) bool {
+	l, p := m.locate(s)
+	return p != nil && l.isOut(p, s.pos()) && !l.isMoving(p, s.pos()) && p.entries[s.pos()%pageLen].Flags&Persistent != 0
 }

@@ -15,13 +15,13 @@ type Image struct {
 	// ones count. Deadlines is empty if nothing here expires.
 	Entries   []Entry
 	Deadlines []Time
-	Counts    []ImageCount
+	Tries     []ImageTries
 }
 
-// ImageCount is how often the message at an index of the page has come back.
-type ImageCount struct {
+// ImageTries is how often the message at an index of the page has come back.
+type ImageTries struct {
 	Index uint8
-	Count uint32
+	Tries Tries
 }
 
 // PageLen is the number of positions in a page, and so in an Image.
@@ -59,7 +59,7 @@ func (m *Machine) TakeImage(c *Cursor, img *Image) bool {
 		p, number := l.pages[i].p, c.page
 		c.page++
 		if cold := l.pages[i].cold; cold != nil {
-			*img = Image{Level: c.level, Number: number, Cold: cold, Entries: img.Entries[:0], Deadlines: img.Deadlines[:0], Counts: img.Counts[:0]}
+			*img = Image{Level: c.level, Number: number, Cold: cold, Entries: img.Entries[:0], Deadlines: img.Deadlines[:0], Tries: img.Tries[:0]}
 			return true
 		}
 		if p != nil && p.live > 0 && m.image(img, c.level, number, p) {
@@ -73,7 +73,7 @@ func (m *Machine) image(img *Image, level int, number uint64, p *page) bool {
 	img.Level, img.Number, img.Cold = level, number, nil
 	img.Entries = append(img.Entries[:0], p.entries...)
 	img.Deadlines = append(img.Deadlines[:0], p.deadlines...)
-	img.Counts = img.Counts[:0]
+	img.Tries = img.Tries[:0]
 	any := false
 	for w := range p.ready {
 		img.Live[w] = p.ready[w] | p.out[w]
@@ -87,10 +87,10 @@ func (m *Machine) image(img *Image, level int, number uint64, p *page) bool {
 		}
 		any = true
 		if p.out[i/64]&bit != 0 && p.ready[i/64]&bit == 0 {
-			e.Flags |= Redelivered // it is with a consumer
+			e.Flags |= Redelivered | unsettled // it is with a consumer
 		}
-		if n := m.counts[makeSeq(level, number*pageLen+uint64(i))]; n > 0 {
-			img.Counts = append(img.Counts, ImageCount{uint8(i), n})
+		if t := m.tries[makeSeq(level, number*pageLen+uint64(i))]; t != (Tries{}) {
+			img.Tries = append(img.Tries, ImageTries{uint8(i), t})
 		}
 	})
 	return any
@@ -116,11 +116,8 @@ func (m *Machine) RestoreImage(img *Image) bool {
 		m.ready++
 		m.readyBytes += int64(img.Entries[i].BodyBytes)
 	})
-	for _, c := range img.Counts {
-		if m.counts == nil {
-			m.counts = make(map[Seq]uint32)
-		}
-		m.counts[makeSeq(img.Level, img.Number*pageLen+uint64(c.Index))] = c.Count
+	for _, t := range img.Tries {
+		m.setTries(makeSeq(img.Level, img.Number*pageLen+uint64(t.Index)), t.Tries)
 	}
 	return true
 }

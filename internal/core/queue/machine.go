@@ -18,9 +18,10 @@ type Machine struct {
 	outBytes   int64 // bodies of the messages that are out
 
 	totals   Totals
-	counts   map[Seq]uint32 // how often a message came back; absent is 0
-	expiring bool           // some message has had a deadline
-	lastUsed Time           // for ExpiresMs
+	tries    map[Seq]Tries // of messages that came back
+	owed     []Seq         // moving, and not yet reported: see countCrashes
+	expiring bool          // some message has had a deadline
+	lastUsed Time          // for ExpiresMs
 }
 
 // New returns an empty queue created at now.
@@ -153,6 +154,9 @@ func (m *Machine) handOut(l *list, level int, p *page, pos uint64, c *Consumer, 
 	m.readyBytes -= int64(e.BodyBytes)
 	m.totals.handedOut(c != nil, noAck, e.Flags&Redelivered != 0)
 	d := Delivery{Consumer: c, Seq: makeSeq(level, pos), Entry: e, Done: noAck}
+	if len(m.tries) > 0 {
+		d.Tries = m.tries[d.Seq]
+	}
 	if noAck {
 		l.done(p, pos)
 		m.forget(d.Seq, e, out)
@@ -169,8 +173,8 @@ func (m *Machine) handOut(l *list, level int, p *page, pos uint64, c *Consumer, 
 
 // forget records that a message is done. The caller sees to its body reference.
 func (m *Machine) forget(s Seq, e Entry, out *Output) {
-	if len(m.counts) > 0 {
-		delete(m.counts, s)
+	if len(m.tries) > 0 {
+		delete(m.tries, s)
 	}
 	if e.Flags&Persistent != 0 {
 		out.Facts = extend(out.Facts, Settled, s)
@@ -194,35 +198,6 @@ func (m *Machine) Settle(s Seq, out *Output) bool {
 	return true
 }
 
-// Return puts a message that is out back to its place, ready and marked
-// redelivered. counted says whether the attempt counts (it reached a consumer).
-// The caller calls Requeued when it has returned everything it wants to.
-func (m *Machine) Return(s Seq, counted bool, out *Output) bool {
-	l, p := m.locate(s)
-	if p == nil || !l.isOut(p, s.pos()) || l.isMoving(p, s.pos()) {
-		return false
-	}
-	e := &p.entries[s.pos()%pageLen]
-	l.giveBack(p, s.pos())
-	m.unacked--
-	m.outBytes -= int64(e.BodyBytes)
-	m.ready++
-	m.readyBytes += int64(e.BodyBytes)
-	if counted {
-		e.Flags |= Redelivered
-		if m.counts == nil {
-			m.counts = make(map[Seq]uint32)
-		}
-		m.counts[s]++
-	}
-	// Uncounted too: else a replay takes it for delivered, which it was not, unless
-	// it had been before.
-	if e.Flags&Persistent != 0 && (e.Flags&Redelivered == 0 || m.counts[s] > 0) {
-		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Count: m.counts[s]})
-	}
-	return true
-}
-
 // Requeued finishes a run of Returns: the limits hold again, what is past its
 // time expires, and consumers with credit get the rest.
 func (m *Machine) Requeued(now Time, out *Output) {
@@ -230,9 +205,6 @@ func (m *Machine) Requeued(now Time, out *Output) {
 	m.Expire(now, out)
 	m.Dispatch(now, out)
 }
-
-// Count is how often a message has been returned.
-func (m *Machine) Count(s Seq) uint32 { return m.counts[s] }
 
 // Reject dead-letters a message that is out, or ends it where no dead-letter
 // exchange is set.
@@ -345,7 +317,7 @@ func (m *Machine) Close(out *Output) int {
 		c.attached, c.blocked = false, false
 	}
 	m.consumers = consumers{single: m.cfg.SingleActive}
-	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.counts = 0, 0, 0, 0, 0, nil
+	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.tries, m.owed = 0, 0, 0, 0, 0, nil, nil
 	return n
 }
 

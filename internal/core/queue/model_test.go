@@ -71,6 +71,9 @@ func drawConfig(choose func(string, int, int) int) Config {
 	if some("bytes limit") {
 		cfg.MaxLengthBytes = int64(choose("bytes", 0, 12))
 	}
+	if some("delivery limit") {
+		cfg.DeliveryLimit = int64(choose("deliveries", 0, 2))
+	}
 	if some("priorities") {
 		cfg.MaxPriority = choose("max priority", 0, 3)
 	}
@@ -111,7 +114,7 @@ type pair struct {
 type replayed struct {
 	ref   uint64
 	out   bool
-	count uint32
+	tries Tries
 }
 
 func newPair(t fataler, choose func(string, int, int) int, cfg Config) *pair {
@@ -136,7 +139,7 @@ func (g *shared) Take(int) bool {
 }
 
 func (p *pair) step() {
-	switch op := p.choose("op", 0, 17); op {
+	switch op := p.choose("op", 0, 18); op {
 	case 0, 1, 2, 3, 4:
 		p.publish()
 	case 5, 6, 7:
@@ -159,6 +162,8 @@ func (p *pair) step() {
 		p.pass()
 	case 17:
 		p.purgeOrRelocate()
+	case 18:
+		p.settleSome("fail")
 	}
 }
 
@@ -228,17 +233,20 @@ func (p *pair) settle(m *naiveMessage, how string) {
 	var foreseen []Fact
 	switch {
 	case how == "requeue":
-		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), Returned, m.seq)
+		foreseen = p.m.ForeseeReturn(slices.Clone(p.out.Facts), m.seq, GivenBack)
+	case how == "fail":
+		foreseen = p.m.ForeseeReturn(slices.Clone(p.out.Facts), m.seq, Failed)
 	case how == "ack" || how == "reject" && !p.m.cfg.HasDLX:
-		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), Settled, m.seq)
+		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), m.seq)
 	}
 	switch how {
 	case "ack":
 		p.n.end(m, true)
 		ok = p.m.Settle(m.seq, &p.out)
-	case "requeue", "put back":
-		p.n.giveBack(m, how == "requeue")
-		ok = p.m.Return(m.seq, how == "requeue", &p.out)
+	case "requeue", "put back", "fail":
+		as := map[string]How{"requeue": GivenBack, "put back": Undelivered, "fail": Failed}[how]
+		p.n.giveBack(m, as)
+		ok = p.m.Return(m.seq, as, &p.out)
 	case "reject":
 		p.n.die(m, Rejected)
 		ok = p.m.Reject(m.seq, &p.out)
@@ -250,10 +258,10 @@ func (p *pair) settle(m *naiveMessage, how string) {
 		p.t.Fatalf("%s of %d: facts after %d are %v, foreseen were %v", how, m.ref, before, p.out.Facts, foreseen)
 	}
 	var spare Output
-	if f := p.m.Foresee(nil, Settled, m.seq); f != nil {
+	if f := p.m.Foresee(nil, m.seq); f != nil {
 		p.t.Fatalf("%s of %d: it is not out and would record %v", how, m.ref, f)
 	}
-	if p.m.Settle(m.seq, &spare) || p.m.Return(m.seq, true, &spare) || p.m.Reject(m.seq, &spare) {
+	if p.m.Settle(m.seq, &spare) || p.m.Return(m.seq, Failed, &spare) || p.m.Reject(m.seq, &spare) {
 		p.t.Fatalf("%s of %d: and is still out", how, m.ref)
 	}
 	if c := m.taker; c != nil {

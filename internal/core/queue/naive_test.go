@@ -27,7 +27,7 @@ type naiveMessage struct {
 	persistent  bool
 	deadline    Time
 	state       naiveState
-	count       uint32
+	tries       Tries
 	redelivered bool
 	taker       *naiveConsumer
 	seq         Seq // as the machine named it; 0 until seen
@@ -46,6 +46,7 @@ type naiveDelivery struct {
 	consumer    int // -1 for a poll
 	ref         uint64
 	redelivered bool
+	tries       Tries
 	done        bool
 }
 
@@ -234,7 +235,7 @@ func (n *naive) unblock(c *naiveConsumer) {
 }
 
 func (n *naive) handOut(m *naiveMessage, c *naiveConsumer, noAck bool) {
-	d := naiveDelivery{consumer: -1, ref: m.ref, redelivered: m.redelivered, done: noAck}
+	d := naiveDelivery{consumer: -1, ref: m.ref, redelivered: m.redelivered, tries: m.tries, done: noAck}
 	if c != nil {
 		d.consumer = c.id
 	}
@@ -256,11 +257,17 @@ func (n *naive) get(now Time, noAck bool) bool {
 	return true
 }
 
-func (n *naive) giveBack(m *naiveMessage, counted bool) {
+func (n *naive) giveBack(m *naiveMessage, how How) {
 	m.state = naiveReady
-	if counted {
-		m.count++
+	if how != Undelivered {
+		m.tries.Returned++
 		m.redelivered = true
+	}
+	if how == Failed {
+		m.tries.Failed++
+		if n.cfg.DeliveryLimit >= 0 && int64(m.tries.Failed) > n.cfg.DeliveryLimit {
+			n.die(m, DeliveryLimit)
+		}
 	}
 }
 

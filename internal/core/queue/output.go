@@ -52,8 +52,8 @@ const (
 	Enqueued FactKind = iota + 1
 	// Delivered: Seq was handed out.
 	Delivered
-	// Returned: Seq is ready again; Count is how often a consumer has given it
-	// back, which does not grow when it never reached one.
+	// Returned: Seq is ready again; Tries is how often it has come back, which
+	// does not grow when it never reached a consumer.
 	Returned
 	// Settled: Seq is done (acked, dropped, expired, or moved).
 	Settled
@@ -83,7 +83,7 @@ type Fact struct {
 	Kind  FactKind
 	Seq   Seq
 	To    Seq // Settled and Delivered: the last of a range that begins at Seq
-	Count uint32
+	Tries Tries
 	Entry Entry
 }
 
@@ -92,6 +92,7 @@ type Delivery struct {
 	Consumer *Consumer
 	Seq      Seq
 	Entry    Entry
+	Tries    Tries // how often it has come back
 	// Done is set for consumers that do not acknowledge: the message has left
 	// the queue, and the host drops the body reference once it is copied out.
 	Done bool

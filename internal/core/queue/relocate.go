@@ -44,9 +44,11 @@ type Held struct {
 	Seq      Seq
 	Entry    Entry
 	Deadline Time
-	Count    uint32
+	Tries    Tries
 	Priority uint8
 	Out      bool // with a consumer
+	// Unsettled: it was out when the broker ended; while a queue is rebuilt.
+	Unsettled bool
 }
 
 // Walk shows the messages of one page, unless it is cold, and except those on
@@ -54,7 +56,8 @@ type Held struct {
 func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 	return m.walkPage(c, func(l *list, p *page, pos uint64) {
 		s := makeSeq(c.level, pos)
-		f(Held{s, p.entries[pos%pageLen], p.deadline(pos), m.counts[s], uint8(c.level), l.isOut(p, pos)})
+		e := p.entries[pos%pageLen]
+		f(Held{s, e, p.deadline(pos), m.tries[s], uint8(c.level), l.isOut(p, pos), e.Flags&unsettled != 0})
 	})
 }
 

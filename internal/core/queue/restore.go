@@ -17,10 +17,7 @@ func (m *Machine) Restore(s Seq, e Entry, enqueued Time, ttlMillis int64, count 
 	m.ready++
 	m.readyBytes += int64(e.BodyBytes)
 	if count > 0 {
-		if m.counts == nil {
-			m.counts = make(map[Seq]uint32)
-		}
-		m.counts[s] = count
+		m.setTries(s, Tries{Returned: count})
 	}
 	return true
 }
@@ -46,8 +43,8 @@ func (m *Machine) RestoreSettled(from, to Seq, free func(Entry)) {
 		l.done(p, pos)
 		m.ready--
 		m.readyBytes -= int64(e.BodyBytes)
-		if len(m.counts) > 0 {
-			delete(m.counts, makeSeq(from.level(), pos))
+		if len(m.tries) > 0 {
+			delete(m.tries, makeSeq(from.level(), pos))
 		}
 		free(e)
 	})
@@ -60,28 +57,30 @@ func (m *Machine) RestoreSettled(from, to Seq, free func(Entry)) {
 // RestoreDelivered marks a range of messages as handed out before.
 func (m *Machine) RestoreDelivered(from, to Seq) {
 	m.eachLive(from, to, func(_ *list, p *page, pos uint64) {
-		p.entries[pos%pageLen].Flags |= Redelivered
+		p.entries[pos%pageLen].Flags |= Redelivered | unsettled
 	})
 }
 
 // RestoreReturned sets how often a message has come back. With 0 it has been
 // taken back before it reached anybody.
-func (m *Machine) RestoreReturned(s Seq, count uint32) {
+func (m *Machine) RestoreReturned(s Seq, t Tries) {
 	m.eachLive(s, s, func(_ *list, p *page, pos uint64) {
-		if count == 0 {
-			p.entries[pos%pageLen].Flags &^= Redelivered
-			return
+		e := &p.entries[pos%pageLen]
+		e.Flags &^= Redelivered | unsettled
+		if t.Returned > 0 {
+			e.Flags |= Redelivered
+			m.setTries(s, t)
 		}
-		p.entries[pos%pageLen].Flags |= Redelivered
-		if m.counts == nil {
-			m.counts = make(map[Seq]uint32)
-		}
-		m.counts[s] = count
 	})
 }
 
-// Restored ends a rebuild: the queue takes messages from now on.
-func (m *Machine) Restored(now Time) {
+// Restored ends a rebuild: the queue takes messages from now on. The facts it
+// appends say what the crash has counted; until they are logged, another crash
+// is the same one.
+func (m *Machine) Restored(now Time, out *Output) {
+	if m.cfg.CountCrashes {
+		m.countCrashes(out)
+	}
 	for level := range m.levels {
 		m.levels[level].seal()
 	}

@@ -12,7 +12,8 @@ import (
 type restored struct {
 	ref         uint64
 	redelivered bool
-	count       uint32
+	tries       Tries
+	unsettled   bool
 	deadline    Time
 }
 
@@ -28,11 +29,12 @@ func TestRestoreInAnyOrder(t *testing.T) {
 		if choose("priorities", 0, 1) == 1 {
 			cfg.MaxPriority = 2
 		}
+		cfg.CountCrashes = choose("crashes count", 0, 1) == 1
 		r := &rebuild{t: rt, cfg: cfg, m: New(cfg, 0), want: map[Seq]restored{}, tails: make([]uint64, max(cfg.MaxPriority, 0)+1)}
 		for range choose("steps", 1, 40) {
 			r.step(choose)
 		}
-		r.m.Restored(0)
+		r.restored()
 		r.check()
 		for range choose("rounds", 1, 3) {
 			r.push(choose("pushes", 0, 600), choose)
@@ -107,14 +109,14 @@ func (r *rebuild) step(choose func(string, int, int) int) {
 	case 6:
 		r.m.RestoreDelivered(s, s)
 		if there {
-			old.redelivered = true
+			old.redelivered, old.unsettled = true, true
 			r.want[s] = old
 		}
 	case 7:
-		n := uint32(choose("count", 1, 3))
+		n := Tries{Returned: uint32(choose("returned", 1, 3)), Failed: uint32(choose("failed", 0, 1))}
 		r.m.RestoreReturned(s, n)
 		if there {
-			old.redelivered, old.count = true, n
+			old.redelivered, old.unsettled, old.tries = true, false, n
 			r.want[s] = old
 		}
 	}
@@ -140,7 +142,7 @@ func (r *rebuild) push(n int, choose func(string, int, int) int) {
 func (r *rebuild) check() {
 	seen := map[Seq]restored{}
 	for c := (Cursor{}); r.m.Walk(&c, func(h Held) {
-		seen[h.Seq] = restored{h.Entry.Ref, h.Entry.Flags&Redelivered != 0, h.Count, h.Deadline}
+		seen[h.Seq] = restored{h.Entry.Ref, h.Entry.Flags&Redelivered != 0, h.Tries, h.Unsettled, h.Deadline}
 	}); {
 	}
 	if fmt.Sprint(seen) != fmt.Sprint(r.want) {
@@ -148,6 +150,32 @@ func (r *rebuild) check() {
 	}
 	if r.m.ReadyCount() != len(r.want) || r.m.ReadyBytes() != int64(3*len(r.want)) {
 		r.t.Fatalf("%d ready with %d bytes, want %d", r.m.ReadyCount(), r.m.ReadyBytes(), len(r.want))
+	}
+}
+
+// restored ends the rebuild: where crashes count, what was out has failed once
+// more, and the log hears of it.
+func (r *rebuild) restored() {
+	var out Output
+	r.m.Restored(0, &out)
+	logged := map[Seq]Tries{}
+	for _, f := range out.Facts {
+		if f.Kind != Returned {
+			r.t.Fatalf("a crash yields %+v", f)
+		}
+		logged[f.Seq] = f.Tries
+	}
+	want := map[Seq]Tries{}
+	for s, w := range r.want {
+		if r.cfg.CountCrashes && w.unsettled {
+			w.unsettled = false
+			w.tries.Returned++
+			w.tries.Failed++
+			want[s], r.want[s] = w.tries, w
+		}
+	}
+	if fmt.Sprint(logged) != fmt.Sprint(want) {
+		r.t.Fatalf("the log hears %v, want %v", logged, want)
 	}
 }
 
@@ -161,8 +189,8 @@ func (r *rebuild) throughImage() {
 			r.t.Fatalf("an image was refused")
 		}
 	}
-	next.Restored(0)
 	r.m = next
+	r.restored()
 }
 
 // drain takes everything out, in order: the highest level first.
@@ -203,8 +231,8 @@ func TestTailAtTheEndOfAPage(t *testing.T) {
 	m := New(NoLimits(), 0)
 	m.Restore(0, Entry{Ref: 1}, 0, -1, 0)
 	m.RestoreSettled(1, 3*pageLen-1, func(Entry) {})
-	m.Restored(0)
 	var out Output
+	m.Restored(0, &out)
 	m.Enqueue(0, Message{Entry: Entry{Ref: 2}, TTLMillis: -1}, &out)
 	if out.LastSeq != 3*pageLen {
 		t.Errorf("the next message is %d", out.LastSeq)
@@ -213,5 +241,66 @@ func TestTailAtTheEndOfAPage(t *testing.T) {
 		if d, ok := m.Get(0, true, &out); !ok || d.Entry.Ref != want {
 			t.Fatalf("got %d, %t; want %d", d.Entry.Ref, ok, want)
 		}
+	}
+}
+
+// TestCrashesCount rebuilds a queue that was left in the middle of deliveries: the
+// third crash is over the limit of two failures.
+func TestCrashesCount(t *testing.T) {
+	for _, dlx := range []bool{true, false} {
+		cfg := NoLimits()
+		cfg.Durable, cfg.HasDLX, cfg.DeliveryLimit, cfg.CountCrashes = true, dlx, 2, true
+		log := []Fact{{Kind: Delivered, Seq: 0, To: 0}}
+		for crash := uint32(1); crash <= 3; crash++ {
+			m := New(cfg, 0)
+			m.Restore(0, Entry{Ref: 7, BodyBytes: 3, Flags: Persistent}, 0, -1, 0)
+			m.Restore(1, Entry{Ref: 8, BodyBytes: 3, Flags: Persistent}, 0, -1, 0)
+			for _, f := range log {
+				if f.Kind == Delivered {
+					m.RestoreDelivered(f.Seq, f.To)
+				} else {
+					m.RestoreReturned(f.Seq, f.Tries)
+				}
+			}
+			var out Output
+			m.Restored(0, &out)
+			want := Fact{Kind: Returned, Seq: 0, Tries: Tries{crash, crash}}
+			if len(out.Facts) != 1 || out.Facts[0] != want {
+				t.Fatalf("crash %d is logged as %+v, want %+v", crash, out.Facts, want)
+			}
+			log = append(log, out.Facts[0])
+			if crash <= 2 {
+				out.Reset()
+				if d, ok := m.Get(0, false, &out); !ok || d.Entry.Ref != 7 || d.Tries != want.Tries || d.Entry.Flags&Redelivered == 0 {
+					t.Fatalf("after crash %d comes %+v, %t", crash, d, ok)
+				}
+				log = append(log, out.Facts...)
+				continue
+			}
+			checkOwed(t, m, dlx)
+		}
+	}
+}
+
+// checkOwed looks at a queue of two of which one is over its limit: nobody gets
+// that one, and the first timer lets it die.
+func checkOwed(t *testing.T, m *Machine, dlx bool) {
+	t.Helper()
+	if m.ReadyCount() != 1 || m.ReadyBytes() != 3 || m.MovingCount() != 1 || !m.Timed() || m.NextDeadline() != 0 {
+		t.Fatalf("%d ready, %d moving, next deadline %d", m.ReadyCount(), m.MovingCount(), m.NextDeadline())
+	}
+	var out Output
+	m.Expire(0, &out)
+	switch {
+	case dlx && (len(out.Dead) != 1 || out.Dead[0].Entry.Ref != 7 || out.Dead[0].Reason != DeliveryLimit):
+		t.Fatalf("dead are %+v", out.Dead)
+	case !dlx && (len(out.Released) != 1 || out.Released[0].Ref != 7 || len(out.Facts) != 1 || out.Facts[0].Kind != Settled):
+		t.Fatalf("released are %+v, with facts %+v", out.Released, out.Facts)
+	}
+	if m.NextDeadline() != Never {
+		t.Fatalf("there is a deadline left: %d", m.NextDeadline())
+	}
+	if d, ok := m.Get(0, true, &out); !ok || d.Entry.Ref != 8 {
+		t.Fatalf("got %+v, %t", d, ok)
 	}
 }

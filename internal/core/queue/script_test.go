@@ -19,11 +19,12 @@ import (
 //
 //	queue [durable] [facts] [autodelete] [single] [dlx] [ttl=100ms] [expires=1s]
 //	      [length=3] [bytes=100] [overflow=reject|reject-dlx] [priorities=10]
+//	      [limit=2]
 //	                         starts a new queue; facts lists what a log gets
 //	publish NAME… [persistent] [ttl=100ms] [bytes=1] [priority=3]
 //	consume NAME [credit=N] [noack] [exclusive] [priority=N]; cancel NAME
 //	credit NAME N            gives a consumer that much more credit
-//	ack, requeue, reject NAME…   as a consumer does it; its credit comes back
+//	ack, requeue, fail, reject NAME…   as a consumer does it; its credit comes back
 //	putback NAME…            a delivery that the host could not carry out
 //	moved NAME…              a dead letter has reached its targets
 //	get [noack]; purge; touch; close; counts; count NAME
@@ -138,6 +139,8 @@ func newStage(t *testing.T, opts []string) *stage {
 			cfg.MaxLengthBytes = int64(s.number(val))
 		case "overflow":
 			cfg.Overflow = map[string]Overflow{"reject": RejectPublish, "reject-dlx": RejectPublishDLX}[val]
+		case "limit":
+			cfg.DeliveryLimit = int64(s.number(val))
 		case "priorities":
 			cfg.MaxPriority = s.number(val)
 		default:
@@ -186,7 +189,7 @@ func (s *stage) run(cmd string, words []string) {
 		}
 	case "consume":
 		s.consume(names[0], opts)
-	case "ack", "requeue", "reject", "putback", "moved":
+	case "ack", "requeue", "fail", "reject", "putback", "moved":
 		s.settle(cmd, names)
 	case "advance":
 		s.advance(s.now + Time(s.span(names[0])))
@@ -223,7 +226,7 @@ func (s *stage) runOther(cmd string, names []string, opts map[string]string) {
 	case "touch":
 		s.m.Touch(s.now)
 	case "count":
-		s.say("count %d", s.m.Count(s.seqs[names[0]]))
+		s.say("%s", tries(s.m.Tries(s.seqs[names[0]])))
 	case "counts":
 		s.say("ready %d (%d bytes), out %d, moving %d, consumers %d",
 			s.m.ReadyCount(), s.m.ReadyBytes(), s.m.UnackedCount(), s.m.MovingCount(), s.m.ConsumerCount())
@@ -299,9 +302,11 @@ func (s *stage) settle(cmd string, names []string) {
 		case "ack":
 			ok = s.m.Settle(seq, &s.out)
 		case "requeue":
-			ok = s.m.Return(seq, true, &s.out)
+			ok = s.m.Return(seq, GivenBack, &s.out)
+		case "fail":
+			ok = s.m.Return(seq, Failed, &s.out)
 		case "putback":
-			ok = s.m.Return(seq, false, &s.out)
+			ok = s.m.Return(seq, Undelivered, &s.out)
 		case "reject":
 			ok = s.m.Reject(seq, &s.out)
 		case "moved":
@@ -398,6 +403,13 @@ func (s *stage) flush() {
 	s.out.Reset()
 }
 
+func tries(t Tries) string {
+	if t.Failed > 0 {
+		return fmt.Sprintf("count %d, failed %d", t.Returned, t.Failed)
+	}
+	return fmt.Sprintf("count %d", t.Returned)
+}
+
 func (s *stage) sayFact(f Fact) {
 	name := s.seqNames[f.Seq]
 	switch f.Kind {
@@ -406,7 +418,7 @@ func (s *stage) sayFact(f Fact) {
 	case Delivered:
 		s.say("log delivered %s", name)
 	case Returned:
-		s.say("log returned %s, count %d", name, f.Count)
+		s.say("log returned %s, %s", name, tries(f.Tries))
 	case Settled:
 		s.say("log settled %s", name)
 	}
