@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/warrenmq/warren/broker"
+	"github.com/warrenmq/warren/internal/loadgen"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
 // serve starts a broker on a loopback port for the length of a test.
-func serve(t testing.TB, dir string) (dial func() *Client) {
+func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
 	b, err := broker.Open(broker.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -31,12 +32,12 @@ func serve(t testing.TB, dir string) (dial func() *Client) {
 			t.Error(err)
 		}
 	})
-	return func() *Client {
+	return func() *loadgen.Client {
 		nc, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Connect(nc)
+		c, err := loadgen.Connect(nc)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,15 +55,15 @@ func must(t testing.TB, err error) {
 
 // flow is a publisher and a consumer of one queue.
 type flow struct {
-	pub, con *Client
+	pub, con *loadgen.Client
 	frames   []byte
 	burst    int
 	ack      bool
 	confirm  uint64 // publishes so far, if confirms are on
 }
 
-func newFlow(t testing.TB, dial func() *Client, bodyBytes, burst int, persistent, ack, confirm bool) *flow {
-	f := &flow{pub: dial(), con: dial(), burst: burst, ack: ack, frames: Publishes("bench", burst, bodyBytes, persistent)}
+func newFlow(t testing.TB, dial func() *loadgen.Client, bodyBytes, burst int, persistent, ack, confirm bool) *flow {
+	f := &flow{pub: dial(), con: dial(), burst: burst, ack: ack, frames: loadgen.Publishes("bench", burst, bodyBytes, persistent)}
 	must(t, f.con.Call(&wire.QueueDeclare{Queue: "bench", Durable: persistent, AutoDelete: !persistent}, wire.IDQueueDeclareOk))
 	must(t, f.con.Call(&wire.BasicQos{PrefetchCount: 10000}, wire.IDBasicQosOk))
 	must(t, f.con.Call(&wire.BasicConsume{Queue: "bench", ConsumerTag: "c", NoAck: !ack}, wire.IDBasicConsumeOk))

@@ -38,8 +38,13 @@ type target struct {
 }
 
 func (t *target) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&t.url, "url", "u", "", "broker to connect to, amqp:// or amqps:// (default $AMQP_URL, else "+defaultURL+")")
+	t.addConnectionFlags(cmd)
+}
+
+// addConnectionFlags adds all but --url.
+func (t *target) addConnectionFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&t.url, "url", "u", "", "broker to connect to, amqp:// or amqps:// (default $AMQP_URL, else "+defaultURL+")")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "time to connect and log in")
 	f.StringVar(&t.tlsCA, "tls-ca", "", "file with the certificates (PEM) to trust instead of the system's")
 	f.StringVar(&t.tlsCert, "tls-cert", "", "file with a client certificate (PEM)")
@@ -57,11 +62,12 @@ type client struct {
 	chanClosed chan *amqp.Error
 }
 
-// open connects, logs in and opens a channel.
-func (t *target) open(cmd *cobra.Command) (*client, error) {
-	raw, place := t.url, "--url"
+// resolve decides which broker is meant, and how TLS is set up for it.
+func (t *target) resolve(cmd *cobra.Command) (raw string, uri amqp.URI, tlsConfig *tls.Config, err error) {
+	place := "--url"
+	raw = t.url
 	if raw == "" && cmd.Flags().Changed("url") {
-		return nil, usagef(cmd, "--url is empty") // a variable forgotten in a script must not choose another broker
+		return "", uri, nil, usagef(cmd, "--url is empty") // a variable forgotten in a script must not choose another broker
 	}
 	if raw == "" {
 		raw, place = os.Getenv(urlEnv), "$"+urlEnv
@@ -69,17 +75,24 @@ func (t *target) open(cmd *cobra.Command) (*client, error) {
 	if raw == "" {
 		raw = defaultURL
 	}
-	uri, err := amqp.ParseURI(raw)
+	uri, err = amqp.ParseURI(raw)
 	if err != nil {
 		// The parser's own text repeats the URL, password and all.
-		return nil, usagef(cmd, "%s is not an AMQP URL; want amqp://user:password@host:5672/vhost (or amqps://), with special characters percent-encoded", place)
+		return "", uri, nil, usagef(cmd, "%s is not an AMQP URL; want amqp://user:password@host:5672/vhost (or amqps://), with special characters percent-encoded", place)
 	}
-	address := displayAddress(uri)
-	cfg := amqp.Config{Properties: amqp.NewConnectionProperties()}
-	cfg.Properties.SetClientConnectionName(cmd.CommandPath())
-	if cfg.TLSClientConfig, err = t.tlsConfig(cmd, uri); err != nil {
+	tlsConfig, err = t.tlsConfig(cmd, uri)
+	return raw, uri, tlsConfig, err
+}
+
+// open connects, logs in and opens a channel.
+func (t *target) open(cmd *cobra.Command) (*client, error) {
+	raw, uri, tlsConfig, err := t.resolve(cmd)
+	if err != nil {
 		return nil, err
 	}
+	address := displayAddress(uri)
+	cfg := amqp.Config{Properties: amqp.NewConnectionProperties(), TLSClientConfig: tlsConfig}
+	cfg.Properties.SetClientConnectionName(cmd.CommandPath())
 	cfg.Dial = func(network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), t.timeout)
 		defer cancel()

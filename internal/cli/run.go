@@ -116,7 +116,7 @@ amqp://guest:guest@localhost:5672/.`,
 	lesson.Args = noArgs
 	add("broker", lesson, serveCommand(), hashPasswordCommand())
 	add("data", checkCommand(), dumpCommand(), salvageCommand())
-	add("messages", publishCommand(), consumeCommand(), getCommand())
+	add("messages", publishCommand(), consumeCommand(), getCommand(), benchCommand())
 	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand())
 	root.AddCommand(versionCommand())
 	return root
@@ -177,6 +177,10 @@ func valueKind(flagType string) string {
 		return "a duration such as 500ms, 10s or 5m"
 	case "bool":
 		return "true or false"
+	case "stringSlice":
+		return "a list separated by commas"
+	case "float64":
+		return "a number"
 	case "uint8":
 		return "a whole number from 0 to 255"
 	}

@@ -10,7 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/warrenmq/warren/bench"
+	"github.com/warrenmq/warren/internal/loadgen"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -109,13 +109,13 @@ type life struct {
 }
 
 // dial opens a raw connection.
-func (l *life) dial() *bench.Client {
+func (l *life) dial() *loadgen.Client {
 	l.t.Helper()
 	nc, err := net.Dial("tcp", l.s.addr)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	c, err := bench.Connect(nc)
+	c, err := loadgen.Connect(nc)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func (l *life) publish(s *stream, window, burst int) {
 			frames = frames[:0]
 			for seq := first; seq < first+uint64(burst); seq++ {
 				body = l.c.appendBody(body[:0], makeID(s.index, seq))
-				frames = bench.AppendPublish(frames, 1, s.exchange, s.key(seq), !s.transient, body)
+				frames = loadgen.AppendPublish(frames, 1, s.exchange, s.key(seq), !s.transient, body)
 			}
 			s.sent.Add(uint64(burst))
 			if err := c.Write(frames); err != nil {
@@ -287,7 +287,7 @@ func (l *life) consume(queue string, hold int) {
 	})
 }
 
-func (l *life) consumer(queue string) *bench.Client {
+func (l *life) consumer(queue string) *loadgen.Client {
 	c := l.dial()
 	if err := c.Call(&wire.BasicQos{PrefetchCount: 1000}, wire.IDBasicQosOk); err != nil {
 		l.t.Fatal(err)

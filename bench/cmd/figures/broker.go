@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/warrenmq/warren/bench"
+	"github.com/warrenmq/warren/internal/loadgen"
 )
 
 // process is a warren serve.
@@ -51,12 +51,12 @@ func (p *process) kill() {
 }
 
 // dial opens a connection with channels 1 to channels.
-func (p *process) dial(channels uint16) (*bench.Client, error) {
+func (p *process) dial(channels uint16) (*loadgen.Client, error) {
 	nc, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		return nil, err
 	}
-	c, err := bench.Connect(nc)
+	c, err := loadgen.Connect(nc)
 	if err != nil {
 		nc.Close()
 		return nil, err

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/warrenmq/warren/bench"
+	"github.com/warrenmq/warren/internal/loadgen"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -14,7 +14,7 @@ const writeBytes = 64 << 10 // of one write
 // publisher publishes to one queue per channel, with a window of unconfirmed
 // publishes on each.
 type publisher struct {
-	c       *bench.Client
+	c       *loadgen.Client
 	window  int
 	one     [][]byte // by channel: the frames of one publish
 	sent    []uint64
@@ -43,7 +43,7 @@ func newPublisher(p *process, channels, window, bodyBytes int) (*publisher, erro
 		if err := c.CallOn(uint16(i), &wire.ConfirmSelect{}, wire.IDConfirmSelectOk); err != nil {
 			return nil, err
 		}
-		f.one[i] = bench.AppendPublish(nil, uint16(i), "", queueName(i), true, body)
+		f.one[i] = loadgen.AppendPublish(nil, uint16(i), "", queueName(i), true, body)
 		f.dirty = append(f.dirty, uint16(i))
 	}
 	return f, nil
@@ -108,7 +108,7 @@ func (f *publisher) until(confirms uint64, d time.Duration) (uint64, time.Durati
 // consumer takes from the queues of so many channels, all on one channel of its
 // own, and acknowledges by ackEvery.
 type consumer struct {
-	c   *bench.Client
+	c   *loadgen.Client
 	got atomic.Uint64
 	err chan error
 }

@@ -1,4 +1,4 @@
-package bench
+package loadgen
 
 import (
 	"encoding/binary"
@@ -42,8 +42,7 @@ func (c *Client) NextDelivery(before func() error) (Delivery, error) {
 			d.Body, err = c.content(before)
 			return d, err
 		case wire.IDConnectionClose, wire.IDChannelClose:
-			m, _ := wire.DecodeMethod(f.Payload)
-			return Delivery{}, fmt.Errorf("bench: instead of a delivery: %+v", m)
+			return Delivery{}, closed(f.Payload)
 		}
 	}
 }
@@ -74,7 +73,7 @@ func (c *Client) content(before func() error) ([]byte, error) {
 		return nil, err
 	}
 	if f.Type != wire.FrameHeader || len(f.Payload) < 12 {
-		return nil, fmt.Errorf("bench: a frame of type %d where a content header belongs", f.Type)
+		return nil, fmt.Errorf("a frame of type %d where a content header belongs", f.Type)
 	}
 	size := binary.BigEndian.Uint64(f.Payload[4:])
 	c.body = c.body[:0]
@@ -84,7 +83,7 @@ func (c *Client) content(before func() error) ([]byte, error) {
 			return nil, err
 		}
 		if f.Type != wire.FrameBody {
-			return nil, fmt.Errorf("bench: a frame of type %d where a body belongs", f.Type)
+			return nil, fmt.Errorf("a frame of type %d where a body belongs", f.Type)
 		}
 		if uint64(len(f.Payload)) == size {
 			return f.Payload, nil
@@ -121,8 +120,7 @@ func (c *Client) NextConfirmation(before func() error) (Confirmation, error) {
 			tag := binary.BigEndian.Uint64(f.Payload[4:])
 			return Confirmation{f.Channel, tag, f.Payload[12]&1 != 0, true}, nil
 		case wire.IDConnectionClose, wire.IDChannelClose:
-			m, _ := wire.DecodeMethod(f.Payload)
-			return Confirmation{}, fmt.Errorf("bench: instead of a confirm: %+v", m)
+			return Confirmation{}, closed(f.Payload)
 		}
 	}
 }
