@@ -31,7 +31,8 @@ type Config struct {
 	// everything in memory.
 	Dir string
 	// BodyMemoryBytes bounds the bodies of persistent messages that are kept in
-	// memory besides being on the disk. 0 means 16 MiB.
+	// memory besides being on the disk, and as much again the others, which beyond
+	// it go to scratch files in Dir. 0 means 16 MiB. Without Dir it has no meaning.
 	BodyMemoryBytes int64
 	// MinFreeDiskBytes is the free space in Dir below which publishers are
 	// blocked (connection.blocked). 0 means 50 MB; a negative value means none.

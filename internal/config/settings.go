@@ -201,7 +201,7 @@ func limitSettings() []Setting {
 			func(c *Config, n int64) { c.Limits.MaxConnections = int(n) },
 			func(c *Config) int64 { return int64(c.Limits.MaxConnections) }),
 		memorySetting(),
-		bytesSetting("body_memory", "memory for bodies that are in the data directory too, so that consumers need not wait for the disk", minBodyMemory, maxBytes,
+		bytesSetting("body_memory", "memory for bodies of persistent messages, and as much again for others; what is beyond that is on disk only", minBodyMemory, maxBytes,
 			func(c *Config) *int64 { return &c.Limits.BodyMemoryBytes }),
 		bytesSetting("disk_free_limit", "free space in the data directory below which publishers are blocked; 0 for none", 0, maxBytes,
 			func(c *Config) *int64 { return &c.Limits.DiskFreeBytes }),

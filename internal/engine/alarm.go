@@ -24,6 +24,7 @@ type alarm struct {
 	// sweepAbove is the memory in bodies at which to look for chunks that hold
 	// little; it follows what the last look left.
 	sweepAbove atomic.Int64
+	sweepFloor int64 // the least that sweepAbove can be
 
 	mu     sync.Mutex
 	down   sync.Cond
@@ -36,7 +37,7 @@ func newAlarm(e *Engine, limit int64) *alarm {
 		// come down.
 		limit = max(limit, 2*store.ChunkBytes)
 	}
-	a := &alarm{e: e, limit: limit, clearAt: limit / 10 * 9}
+	a := &alarm{e: e, limit: limit, clearAt: limit / 10 * 9, sweepFloor: sweepFloorBytes}
 	a.down.L = &a.mu
 	a.sweepAbove.Store(sweepFloorBytes)
 	return a

@@ -246,7 +246,7 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 		if fetch == 0 {
 			return ok, nil
 		}
-		if err := ch.conn.e.disk.Load(fetch); err != nil {
+		if err := ch.conn.e.load(fetch); err != nil {
 			if ch.conn.e.disk.Err() != nil {
 				return false, wire.ConnectionError(wire.InternalError, "the broker's disk has failed")
 			}

@@ -123,7 +123,7 @@ func (w *worker) copyRecord(q *Queue, d *deadItem) (message.Record, bool) {
 			return rec, true
 		}
 		q.mu.Unlock()
-		if err := w.e.disk.Load(store.Ref(d.Entry.Ref)); err != nil {
+		if err := w.e.load(store.Ref(d.Entry.Ref)); err != nil {
 			w.e.logger.Error("a dead letter cannot be read and stays where it is", "queue", q.def.Name, "error", err)
 			d.unreadable = true
 			return nil, false

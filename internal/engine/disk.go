@@ -51,6 +51,7 @@ func (e *Engine) openDisk(c Config) error {
 		return err
 	}
 	e.disk = disk
+	e.openScratch(c)
 	messages := r.finish()
 	if !report.Fresh {
 		e.logger.Info("recovered", "queues", len(r.queues), "messages", messages, "records", report.Records,
@@ -81,13 +82,24 @@ func (e *Engine) record(r store.Ref) (message.Record, bool) {
 		b, ok := e.disk.Message(r)
 		return b, ok
 	}
-	return e.arena.Record(r), true
+	return e.arena.Record(r)
 }
 
 // resident is the machines' question whether a body is in memory.
 func (e *Engine) resident(ref uint64) bool {
-	r := store.Ref(ref)
-	return !r.OnDisk() || e.disk.Resident(r)
+	if r := store.Ref(ref); r.OnDisk() {
+		return e.disk.Resident(r)
+	}
+	return e.arena.Resident(store.Ref(ref))
+}
+
+// load brings a record into memory. It blocks on the disk. An error says that the
+// record cannot be read.
+func (e *Engine) load(r store.Ref) error {
+	if r.OnDisk() {
+		return e.disk.Load(r)
+	}
+	return e.arena.Load(r)
 }
 
 // fetch brings the message at the head of a queue into memory, on a goroutine of
@@ -98,7 +110,7 @@ func (e *Engine) fetch(q *Queue, ref store.Ref) {
 	}
 	q.fetching = true
 	e.background.Go(func() {
-		err := e.disk.Load(ref)
+		err := e.load(ref)
 		w := newWorker(e)
 		w.begin(e.now())
 		q.mu.Lock()

@@ -126,6 +126,7 @@ func (e *Engine) Close() error {
 			e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
 		}
 	}
+	e.arena.CloseScratch(true) // before the directory may have another owner
 	return e.disk.Close()
 }
 
@@ -145,6 +146,7 @@ func (e *Engine) Freeze() {
 func (e *Engine) Abandon() {
 	e.Freeze()
 	e.stop()
+	e.arena.CloseScratch(false)
 }
 
 func (e *Engine) stop() {

@@ -5,7 +5,8 @@ import (
 	"github.com/warrenmq/warren/internal/store"
 )
 
-// sweepFloorBytes is the memory in bodies below which nothing is evacuated.
+// sweepFloorBytes is the memory in bodies below which nothing is evacuated. With
+// scratch files it is their budget if that is less: what is sparse does not spill.
 const sweepFloorBytes = 64 << 20
 
 // sweepIfSparse starts an evacuation if at least a quarter of the memory in
@@ -19,7 +20,7 @@ func (e *Engine) sweepIfSparse() {
 		if e.arena.SparseBytes()*4 >= e.arena.Used() {
 			e.sweep()
 		}
-		e.alarm.sweepAbove.Store(max(sweepFloorBytes, e.arena.Used()/2*3))
+		e.alarm.sweepAbove.Store(max(e.alarm.sweepFloor, e.arena.Used()/2*3))
 		e.alarm.check()
 	})
 }

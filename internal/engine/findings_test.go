@@ -293,6 +293,7 @@ func TestDeliveryTakenBackGoesToAnotherConsumer(t *testing.T) {
 		it := newItem(aliveCh, publishing{id: id + 1}.record(), &wire.PropsView{}, false)
 		span := e.arena.Reserve(store.SpanBytes(1, len(it.rec)), 1, 1)
 		it.ref = span.Put(it.rec)
+		span.Done()
 		w.offer(q, &it, 0)
 	}
 	dying.Out.Close()

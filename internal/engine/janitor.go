@@ -87,6 +87,8 @@ func (j *janitor) round() {
 	if j.e.Err() != nil {
 		return
 	}
+	j.e.spill()
+	j.e.arena.TidyScratch()
 	if j.checkpointDue() {
 		if err := j.e.checkpoint(j.ended); err != nil {
 			j.e.logger.Warn("no checkpoint; the next start takes longer", "error", err)

@@ -294,6 +294,9 @@ func (c *Conn) Flush() {
 		// Before any lock is taken. An error means that the log has stopped: the
 		// engine is closing the connections then.
 		_ = c.e.disk.WaitRoom()
+		if c.e.arena.OverBudget() {
+			c.e.spill()
+		}
 	}
 	c.flushPublishes()
 	if len(run.settling) > 0 {
@@ -416,6 +419,7 @@ func (w *worker) stage(items []item, queues, bytes int, logged bool) {
 			items[i].ref = span.Put(items[i].rec)
 		}
 	}
+	span.Done()
 }
 
 // putAll puts staged messages into queues that are locked and not dead. Those

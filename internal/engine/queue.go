@@ -52,7 +52,7 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		DeliveryLimit:  int64(c.DeliveryLimit),
 		CountCrashes:   q.counted,
 	}, now)
-	if e.disk != nil && def.Durable {
+	if e.disk != nil {
 		q.m.Resident = e.resident
 	}
 	q.mu.Lock()

@@ -178,7 +178,7 @@ func (w *worker) visible(q *Queue, d *queue.Delivery) message.Record {
 	if !ok {
 		// Evicted in the instant since the machine asked: read it again, although
 		// that blocks under the queue's lock.
-		if w.e.disk.Load(store.Ref(e.Ref)) == nil {
+		if w.e.load(store.Ref(e.Ref)) == nil {
 			rec, ok = w.e.record(store.Ref(e.Ref))
 		}
 		if !ok {

@@ -18,8 +18,8 @@ const (
 	prefixBytes   = 4 // length of the record that follows
 )
 
-// Ref is the place of a record in an Arena: chunk number and offset. Zero is no
-// place.
+// Ref is the place of a record: in an Arena a chunk number and an offset, in the
+// log see refAt. Zero is no place.
 type Ref uint64
 
 func (r Ref) chunk() uint32  { return uint32(r >> 32) }
@@ -30,7 +30,8 @@ func (r Ref) offset() uint32 { return uint32(r) }
 //
 // Memory is accounted in whole chunks, because that is what is used: one small
 // record that is still referenced pins its chunk. Sparse tells when it is worth
-// moving such records together.
+// moving such records together. With scratch files (SpillTo) a chunk may be out of
+// memory; its references stay as they are.
 type Arena struct {
 	mu      sync.Mutex
 	table   atomic.Pointer[[]*chunk] // index is the chunk number; replaced when it grows
@@ -38,15 +39,23 @@ type Arena struct {
 	current *chunk
 	free    [][]byte
 
-	used atomic.Int64 // bytes in chunks that are referenced or being filled
+	used  atomic.Int64 // bytes of memory in chunks that are referenced or being filled
+	spill spill
 }
 
 type chunk struct {
 	id      uint32
-	buf     []byte
-	fill    int          // under Arena.mu
-	records atomic.Int32 // ever placed here
-	refs    atomic.Int32 // references, and one more while the chunk is current
+	bytes   int
+	mem     atomic.Pointer[[]byte] // nil while the chunk stands in a scratch file only
+	fill    int                    // under Arena.mu
+	records atomic.Int32           // ever placed here
+	filled  atomic.Int32           // of them copied: the chunk may spill once all are
+	refs    atomic.Int32           // references, and one more while the chunk is current
+
+	list         *chunkList // of Arena.spill, nil if in none; under Arena.mu
+	older, newer *chunk     // in that list
+	io           sync.Mutex // held while the chunk is written or read
+	kept         scratchCopy
 }
 
 // NewArena returns an empty arena.
@@ -61,11 +70,13 @@ func NewArena() *Arena {
 func (a *Arena) Used() int64 { return a.used.Load() }
 
 // Span is room for a run of records. The goroutine that reserved it fills it
-// with Put.
+// with Put, all of it, and then calls Done.
 type Span struct {
-	c   *chunk
-	at  int
-	end int
+	c       *chunk
+	buf     []byte
+	at      int
+	end     int
+	records int32
 }
 
 // SpanBytes is the room that records of these lengths together need.
@@ -80,7 +91,7 @@ func (a *Arena) Reserve(bytes int, records, refs int) Span {
 	c := a.current
 	if bytes > bigSpanBytes {
 		c = a.newChunk(make([]byte, bytes))
-	} else if c == nil || c.fill+bytes > len(c.buf) {
+	} else if c == nil || c.fill+bytes > c.bytes {
 		if c != nil {
 			a.current = nil
 			if c.refs.Add(-1) == 0 {
@@ -93,7 +104,7 @@ func (a *Arena) Reserve(bytes int, records, refs int) Span {
 	}
 	c.refs.Add(int32(refs))
 	c.records.Add(int32(records))
-	s := Span{c: c, at: c.fill, end: c.fill + bytes}
+	s := Span{c: c, buf: *c.mem.Load(), at: c.fill, end: c.fill + bytes, records: int32(records)}
 	c.fill += bytes
 	return s
 }
@@ -108,7 +119,8 @@ func (a *Arena) takeBuffer() []byte {
 }
 
 func (a *Arena) newChunk(buf []byte) *chunk {
-	c := &chunk{buf: buf}
+	c := &chunk{bytes: len(buf)}
+	c.mem.Store(&buf)
 	table := *a.table.Load()
 	if n := len(a.vacant); n > 0 {
 		c.id = a.vacant[n-1]
@@ -120,25 +132,36 @@ func (a *Arena) newChunk(buf []byte) *chunk {
 		a.table.Store(&grown)
 	}
 	a.used.Add(int64(len(buf)))
+	a.spill.fresh.push(c)
 	return c
 }
 
 // Put copies a record into the span.
 func (s *Span) Put(record []byte) Ref {
 	at := s.at
-	binary.LittleEndian.PutUint32(s.c.buf[at:s.end], uint32(len(record)))
-	copy(s.c.buf[at+prefixBytes:s.end], record)
+	binary.LittleEndian.PutUint32(s.buf[at:s.end], uint32(len(record)))
+	copy(s.buf[at+prefixBytes:s.end], record)
 	s.at = at + prefixBytes + len(record)
 	return Ref(uint64(s.c.id)<<32 | uint64(uint32(at)))
 }
 
-// Record is the record at r. The caller holds a reference.
-func (a *Arena) Record(r Ref) []byte {
-	c := (*a.table.Load())[r.chunk()]
-	at := r.offset()
-	n := binary.LittleEndian.Uint32(c.buf[at:])
-	return c.buf[at+prefixBytes : at+prefixBytes+n : at+prefixBytes+n]
+// Done tells that every record of the span has been put.
+func (s *Span) Done() { s.c.filled.Add(s.records) }
+
+// Record is the record at r; ok is false if it has spilled and has to be loaded.
+// The caller holds a reference. The slice stays as it is when the chunk spills.
+func (a *Arena) Record(r Ref) (rec []byte, ok bool) {
+	mem := (*a.table.Load())[r.chunk()].mem.Load()
+	if mem == nil {
+		return nil, false
+	}
+	buf, at := *mem, r.offset()
+	n := binary.LittleEndian.Uint32(buf[at:])
+	return buf[at+prefixBytes : at+prefixBytes+n : at+prefixBytes+n], true
 }
+
+// Resident tells whether Record would find it. The caller holds a reference.
+func (a *Arena) Resident(r Ref) bool { return (*a.table.Load())[r.chunk()].mem.Load() != nil }
 
 // Retain adds n references to the record at r; the caller holds one.
 func (a *Arena) Retain(r Ref, n int) {
@@ -147,7 +170,10 @@ func (a *Arena) Retain(r Ref, n int) {
 
 // Release drops n references to the record at r.
 func (a *Arena) Release(r Ref, n int) {
-	c := (*a.table.Load())[r.chunk()]
+	a.releaseChunk((*a.table.Load())[r.chunk()], n)
+}
+
+func (a *Arena) releaseChunk(c *chunk, n int) {
 	if c.refs.Add(int32(-n)) == 0 {
 		a.mu.Lock()
 		a.discard(c)
@@ -201,13 +227,16 @@ func (d *Releaser) Flush() {
 
 // discard reuses a chunk that nothing refers to. Called with a.mu held.
 func (a *Arena) discard(c *chunk) {
-	a.used.Add(-int64(len(c.buf)))
 	(*a.table.Load())[c.id] = nil
 	a.vacant = append(a.vacant, c.id)
-	if len(c.buf) == ChunkBytes && len(a.free) < maxFreeChunks {
-		a.free = append(a.free, c.buf)
+	if mem := c.mem.Load(); mem != nil {
+		a.used.Add(-int64(c.bytes))
+		if c.bytes == ChunkBytes && len(a.free) < maxFreeChunks {
+			a.free = append(a.free, *mem) // with the last reference the last reader has gone
+		}
 	}
-	c.buf = nil
+	c.mem.Store(nil)
+	a.spill.forget(a, c)
 }
 
 // sparseShare: a chunk is sparse when fewer than one in so many of the records
@@ -219,8 +248,8 @@ func (a *Arena) SparseBytes() (bytes int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range *a.table.Load() {
-		if c != nil && c != a.current && c.sparse() {
-			bytes += int64(len(c.buf))
+		if c != nil && c != a.current && c.sparse() && c.mem.Load() != nil {
+			bytes += int64(c.bytes)
 		}
 	}
 	return bytes
@@ -228,19 +257,24 @@ func (a *Arena) SparseBytes() (bytes int64) {
 
 func (c *chunk) sparse() bool { return c.refs.Load()*sparseShare < c.records.Load() }
 
-// Sparse tells whether r stands in a sparse chunk, so that moving its record
-// elsewhere helps to free the chunk. The caller holds a reference.
+// Sparse tells whether r stands in a sparse chunk in memory, so that moving its
+// record elsewhere helps to free the chunk. The caller holds a reference.
 func (a *Arena) Sparse(r Ref) bool {
 	c := (*a.table.Load())[r.chunk()]
-	return c.sparse()
+	return c.sparse() && c.mem.Load() != nil
 }
 
 // Evacuate copies the record at r to a new place and drops n references to the
-// old one; the caller's n references are to the new place then.
+// old one; the caller's n references are to the new place then. A record that has
+// spilled stays where it is.
 func (a *Arena) Evacuate(r Ref, n int) Ref {
-	rec := a.Record(r)
+	rec, ok := a.Record(r)
+	if !ok {
+		return r
+	}
 	s := a.Reserve(SpanBytes(1, len(rec)), 1, n)
 	moved := s.Put(rec)
+	s.Done()
 	a.Release(r, n)
 	return moved
 }
