@@ -20,7 +20,8 @@ type janitor struct {
 	slackBytes int64
 	w          worker
 	// stuck are the files with a message that cannot be read: they stay.
-	stuck map[uint32]bool
+	stuck         map[uint32]bool
+	reserveFailed bool // and that has been logged
 
 	mu      sync.Mutex
 	stop    func() bool
@@ -30,6 +31,10 @@ type janitor struct {
 
 const (
 	janitorInterval = time.Second
+	// janitorFirst after the start, what is kept back for a full disk is made.
+	janitorFirst = 100 * time.Millisecond
+	// janitorHurry is for a disk that is full: publishers wait for what it frees.
+	janitorHurry = 100 * time.Millisecond
 	// compactSlackBytes: below this much dead log nothing is moved.
 	compactSlackBytes = 1 << 30
 	// moveBatch is how many messages one step of a move looks at.
@@ -44,22 +49,27 @@ func newJanitor(e *Engine, c *DiskConfig) *janitor {
 	j.stop = func() bool { return false }
 	if !c.HandJanitor {
 		j.watch.start()
-		j.schedule()
+		j.schedule(janitorFirst)
 	}
 	return j
 }
 
-func (j *janitor) schedule() {
+// schedule has the janitor work once the interval is over, and again and again.
+func (j *janitor) schedule(interval time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
 		return
 	}
 	j.running.Add(1)
-	t := time.AfterFunc(janitorInterval, func() {
+	t := time.AfterFunc(interval, func() {
 		defer j.running.Done()
 		j.round()
-		j.schedule()
+		next := janitorInterval
+		if j.e.alarm.disk.Load() {
+			next = janitorHurry
+		}
+		j.schedule(next)
 	})
 	j.stop = t.Stop
 }
@@ -90,11 +100,12 @@ func (j *janitor) round() {
 	j.e.spill()
 	j.e.arena.TidyScratch()
 	if j.checkpointDue() {
-		if err := j.e.checkpoint(j.ended); err != nil {
+		if err := j.e.checkpointAnyway(j.ended); err != nil {
 			j.e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
 		}
 	}
 	j.dropUnused()
+	j.keepReserve()
 	if number, ok := j.worthMoving(); ok {
 		j.empty(number)
 	}
@@ -103,14 +114,22 @@ func (j *janitor) round() {
 // checkpointDue tells whether so much has been logged since the last checkpoint
 // that another one is worth its cost: a start reads at most that much log, and
 // what checkpoints write stays below half of what the log does.
+// While the disk is full it is worth it if it frees more than it takes.
 func (j *janitor) checkpointDue() bool {
-	messages := int64(0)
+	if j.e.alarm.disk.Load() && j.freeable() > j.checkpointBytes() {
+		return true
+	}
+	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*checkpointMessageBytes*j.messages())
+}
+
+// messages is how many messages there are in all queues.
+func (j *janitor) messages() (n int64) {
 	for _, q := range j.e.allQueues() {
 		q.mu.Lock()
-		messages += int64(q.m.ReadyCount() + q.m.UnackedCount())
+		n += int64(q.m.ReadyCount() + q.m.UnackedCount())
 		q.mu.Unlock()
 	}
-	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*checkpointMessageBytes*messages)
+	return n
 }
 
 const (
@@ -174,7 +193,7 @@ func (j *janitor) worthMoving() (number uint32, ok bool) {
 			number, least, ok = f.Number, f.LiveBytes, true
 		}
 	}
-	return number, ok && total > 2*live+j.slackBytes
+	return number, ok && total > 2*live+j.slack(least)
 }
 
 // empty appends a copy of every message in a file that is still needed, and lets

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/warrenmq/warren/internal/vfs"
 )
 
 // commit is the committer: if there is something somebody waits for, it writes
@@ -143,8 +145,18 @@ func (b *batch) spans() []span {
 	return out
 }
 
-// writeBatch writes header, payload and the padding to a whole page.
+// writeBatch writes header, payload and the padding to a whole page, on a full
+// disk with the reserve's room: a write may be tried again, unlike a sync, because
+// nothing relies on it yet.
 func (l *Log) writeBatch(f writerAt, b *batch) error {
+	err := b.write(f)
+	if vfs.IsNoSpace(err) && l.ReleaseReserve() {
+		err = b.write(f)
+	}
+	return err
+}
+
+func (b *batch) write(f writerAt) error {
 	at, end := b.start, alignPage(b.end)
 	for _, blk := range b.blocks {
 		stop := min(end, blk.base+int64(len(blk.buf)))

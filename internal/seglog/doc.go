@@ -14,7 +14,7 @@
 //   - Recovery takes every record below the durable position that the disk
 //     knows of, or says that the log is damaged; it never skips one silently.
 //
-// Files in the directory: log-<number>, spare-<number>, MANIFEST, LOCK. What
-// stands in them is drawn in docs/format/log.md; the constants in format.go are
-// part of that format.
+// Files in the directory: log-<number>, spare-<number>, MANIFEST, RESERVE,
+// LOCK. What stands in them is drawn in docs/format/log.md; the constants in
+// format.go are part of that format.
 package seglog

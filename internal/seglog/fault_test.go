@@ -55,6 +55,12 @@ func (r *faultRun) workload(fsys vfs.FS) {
 		if err := l.WaitRoom(); (err == nil) != (l.Err() == nil) {
 			r.waitErr = fmt.Errorf("WaitRoom says %v, Err %v", err, l.Err())
 		}
+		if i == 3 {
+			// It is kept or not, and says so.
+			if err := l.KeepReserve(200_000, 0); (err == nil) != (l.Reserved() > 0) {
+				r.waitErr = fmt.Errorf("KeepReserve says %v, and %d bytes are kept back", err, l.Reserved())
+			}
+		}
 		if files := l.Files(); i%5 == 4 && len(files) > 2 {
 			if err := l.Drop(files[0].Number); err == nil {
 				r.dropped = files[1].FirstLSN

@@ -31,6 +31,8 @@ type files struct {
 	making   bool     // a goroutine makes a spare
 	lastName int      // number of the last spare name given out
 	closed   bool
+	// reserveBytes is the size of the reserve, 0 if there is none.
+	reserveBytes int64
 
 	openMu  sync.RWMutex // held for reading while a file is read
 	open    map[uint32]vfs.File
@@ -63,6 +65,21 @@ func (l *Log) makeFile(f *logFile) (vfs.File, error) {
 	if f.bytes == l.cfg.FileBytes && len(l.files.spares) > 0 {
 		return l.useSpare(path)
 	}
+	h, err := l.createFile(path, f)
+	if vfs.IsNoSpace(err) && f.bytes < l.cfg.FileBytes && len(l.files.spares) > 0 {
+		return l.useSpare(path) // larger than needed, but it is there
+	}
+	if vfs.IsNoSpace(err) && l.releaseReserve() {
+		h, err = l.createFile(path, f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", f.name(), err)
+	}
+	return h, nil
+}
+
+// createFile makes a log file, a small one with all its room.
+func (l *Log) createFile(path string, f *logFile) (vfs.File, error) {
 	h, err := l.cfg.FS.Create(path)
 	if err == nil && f.bytes <= l.cfg.FirstFileBytes {
 		err = h.ZeroFill(f.bytes)
@@ -73,10 +90,7 @@ func (l *Log) makeFile(f *logFile) (vfs.File, error) {
 	if h != nil {
 		h.Close() // nothing has been written; the first error is what matters
 	}
-	if vfs.IsNoSpace(err) && f.bytes < l.cfg.FileBytes && len(l.files.spares) > 0 {
-		return l.useSpare(path) // larger than needed, but it is there
-	}
-	return nil, fmt.Errorf("make %s: %w", f.name(), err)
+	return nil, err
 }
 
 // useSpare turns a spare into the file of that name. Called with files.mu held.
@@ -118,7 +132,7 @@ func (l *Log) nameFile(f *logFile, h vfs.File, cut manifestFile, durable LSN) er
 	m.files = append(m.files, manifestFile{number: f.number, nonce: f.nonce, bytes: f.bytes, firstLSN: f.firstLSN})
 	err := l.cfg.FS.SyncDir(l.cfg.Dir)
 	if err == nil {
-		err = writeManifest(l.cfg.FS, l.cfg.Dir, &m)
+		err = l.writeManifest(&m)
 	}
 	if err != nil {
 		h.Close() // the log stops with err, whatever this says
@@ -254,7 +268,7 @@ func (l *Log) Drop(number uint32) error {
 		}
 		return f.number == number
 	})
-	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &m); err != nil {
+	if err := l.writeManifest(&m); err != nil {
 		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
 	l.files.manifest = &m
@@ -344,7 +358,12 @@ func (l *Log) tidyDir() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(l.cfg.Dir, name)
-		stale := name == manifestNewName
+		stale := name == manifestNewName || name == reserveNewName
+		if name == reserveName {
+			if l.files.reserveBytes, err = l.cfg.FS.Stat(path); err != nil {
+				return err
+			}
+		}
 		if n := numbered(name); n > 0 {
 			stale = !l.files.manifest.names(n)
 		}

@@ -38,7 +38,7 @@ func (l *Log) SetMark(m Mark) error {
 	// A start must not write again, at another place, what the caller knows by
 	// place. It does that only with what is not known to be durable.
 	next.mark, next.durable = m, max(next.durable, l.Durable())
-	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &next); err != nil {
+	if err := l.writeManifest(&next); err != nil {
 		return fmt.Errorf("seglog: mark LSN %d: %w", m.From, err)
 	}
 	l.files.manifest = &next
@@ -59,3 +59,7 @@ func (m *manifest) below(i int) bool {
 
 // Written is how many bytes this run has written to log files.
 func (l *Log) Written() int64 { return l.written.Load() }
+
+// FileBytes is the size of a log file, FirstFileBytes that of the first of a run.
+func (l *Log) FileBytes() int64      { return l.cfg.FileBytes }
+func (l *Log) FirstFileBytes() int64 { return l.cfg.FirstFileBytes }

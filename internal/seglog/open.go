@@ -179,7 +179,7 @@ func (l *Log) begin() (*Report, error) {
 	if err := l.tidyDir(); err != nil {
 		return nil, err
 	}
-	if err := writeManifest(l.cfg.FS, l.cfg.Dir, l.files.manifest); err != nil {
+	if err := l.writeManifest(l.files.manifest); err != nil {
 		return nil, fmt.Errorf("write %s: %w", manifestName, err)
 	}
 	l.nextLSN, l.synced, l.idle.claimed = 1, 1, 1
@@ -274,7 +274,7 @@ func (l *Log) markClean() error {
 		return nil // nothing has been appended in this run
 	}
 	m.clean, m.durable = l.Durable(), l.Durable()
-	if err := writeManifest(l.cfg.FS, l.cfg.Dir, &m); err != nil {
+	if err := l.writeManifest(&m); err != nil {
 		return fmt.Errorf("seglog: everything is on disk, but not marked as complete: %w", err)
 	}
 	return nil

@@ -1,5 +1,7 @@
 package store
 
+import "path/filepath"
+
 // FileUse says how much of a log file is still needed.
 type FileUse struct {
 	Number    uint32
@@ -50,3 +52,31 @@ func (d *Disk) References() (n int64) {
 	}
 	return n
 }
+
+// KeepReserve, ReleaseReserve: see seglog.Log.
+func (d *Disk) KeepReserve(bytes, leaveBytes int64) error {
+	return d.log.KeepReserve(bytes, leaveBytes)
+}
+
+// ReleaseReserve gives the reserve up and reports whether there was one.
+func (d *Disk) ReleaseReserve() bool { return d.log.ReleaseReserve() }
+
+// Reserved is the size of the reserve, 0 if there is none.
+func (d *Disk) Reserved() int64 { return d.log.Reserved() }
+
+// CheckpointBytes is the size of the checkpoint in force, 0 if there is none.
+func (d *Disk) CheckpointBytes() int64 {
+	name := d.log.Marked().Name
+	if name == "" {
+		return 0
+	}
+	size, err := d.cfg.FS.Stat(filepath.Join(d.cfg.Dir, name))
+	if err != nil {
+		return 0 // it is an estimate of the next one
+	}
+	return size
+}
+
+// FileBytes is the size of a log file, FirstFileBytes that of the first of a run.
+func (d *Disk) FileBytes() int64      { return d.log.FileBytes() }
+func (d *Disk) FirstFileBytes() int64 { return d.log.FirstFileBytes() }

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -40,6 +43,35 @@ func enlarge(t *testing.T, dir string) {
 	}
 }
 
+// occupy takes all that is free on a file system of smallDisk, to the last byte.
+func occupy(t *testing.T, dir string) (bytes int64) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "of-somebody-else"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		n, err := f.Write(make([]byte, size))
+		bytes += int64(n)
+		if errors.Is(err, syscall.ENOSPC) {
+			size /= 2
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bytes
+}
+
+// fileBytes is the size of a file, 0 if it is not there.
+func fileBytes(dir, name string) int64 {
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // fillingStreams fill a disk.
 func fillingStreams() []*stream {
 	to := func(q string) func(uint64) []string { return func(uint64) []string { return []string{q} } }
@@ -55,6 +87,7 @@ func filled(t *testing.T, c *checker, dir string, args ...string) *life {
 	c.nextLife()
 	l := &life{t: t, c: c, s: serveData(t, dir, args...)}
 	declareMixed(t, l.s, false)
+	eventually(t, "something is kept back for a full disk", func() bool { return fileBytes(dir, "RESERVE") > 0 })
 	l.publish(c.streams[0], 1000, 50)
 	l.publish(c.streams[1], 8, 2)
 	return l
@@ -96,14 +129,21 @@ func TestDiskFills(t *testing.T) {
 		n := c.confirmedCount()
 		eventually(t, "confirms go on", func() bool { return c.confirmedCount() > n+1000 })
 		t.Logf("%d confirmed before, %d after", n, c.confirmedCount())
-		l.ending.Store(true)
-		l.s.cmd.Process.Kill()
-		<-l.s.ended
-		l.over()
-		drain(t, c, dir)
-		sent, sure := c.judge()
-		report(t, c, sent, sure)
+		killAndJudge(t, l, dir)
 	})
+	t.Run("blocked and made larger", func(t *testing.T) {
+		dir := smallDisk(t)
+		c := newChecker(fillingStreams(), mixedQueues)
+		l := filled(t, c, dir)
+		blocked := l.watchBlocked()
+		eventually(t, "publishers are blocked", blocked.Load)
+		n := c.confirmedCount()
+		enlarge(t, dir)
+		within(t, time.Second, "publishers go on", func() bool { return !blocked.Load() })
+		eventually(t, "confirms go on", func() bool { return c.confirmedCount() > n+100 })
+		killAndJudge(t, l, dir)
+	})
+	t.Run("taken by somebody else", takenBySomebodyElse)
 	t.Run("full", func(t *testing.T) {
 		dir := smallDisk(t)
 		c := newChecker(fillingStreams(), mixedQueues)
@@ -128,6 +168,40 @@ func TestDiskFills(t *testing.T) {
 		sent, sure := c.judge()
 		report(t, c, sent, sure)
 	})
+}
+
+// takenBySomebodyElse fills the disk to the last byte once publishers are blocked,
+// and lets consumers free it.
+func takenBySomebodyElse(t *testing.T) {
+	dir := smallDisk(t)
+	c := newChecker(fillingStreams(), mixedQueues)
+	l := filled(t, c, dir)
+	blocked := l.watchBlocked()
+	eventually(t, "publishers are blocked", blocked.Load)
+	n := c.confirmedCount()
+	bytes := occupy(t, dir)
+	l.consume("q.0", 0)
+	l.consume("large", 0)
+	eventually(t, "publishers go on", func() bool { return !blocked.Load() })
+	eventually(t, "confirms go on", func() bool { return c.confirmedCount() > n+1000 })
+	said := l.s.stderr.String()
+	if !strings.Contains(said, "kept back for that is given up") {
+		t.Errorf("the reserve was not needed: %s", said)
+	}
+	t.Logf("%d bytes taken by somebody else; %d confirmed before, %d after", bytes, n, c.confirmedCount())
+	killAndJudge(t, l, dir)
+}
+
+// killAndJudge kills a broker under load and looks at what it has left.
+func killAndJudge(t *testing.T, l *life, dir string) {
+	t.Helper()
+	l.ending.Store(true)
+	l.s.cmd.Process.Kill()
+	<-l.s.ended
+	l.over()
+	drain(t, l.c, dir)
+	sent, sure := l.c.judge()
+	report(t, l.c, sent, sure)
 }
 
 // confirmedCount is how many publishes of this life have been answered.
