@@ -86,7 +86,7 @@ func (r *Record) Release(nowMicros int64, c Claim, next Attempt) error {
 
 // heldBy: that the lease's time is over does not matter. Until another takes it, nobody else is at work.
 func (r *Record) heldBy(nowMicros int64, c Claim) bool {
-	return r.matches(nowMicros, c) && !r.Done && r.LeaseUntilMicros != 0
+	return r.matches(nowMicros, c) && r.LeaseUntilMicros != 0
 }
 
 func (r *Record) matches(nowMicros int64, c Claim) bool {

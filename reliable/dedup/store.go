@@ -23,7 +23,7 @@ var (
 // Bounds that every store accepts.
 const (
 	// MaxKeyBytes bounds the consumer's name and the message id, each.
-	MaxKeyBytes = 1024
+	MaxKeyBytes = 512
 	// MinLease is the shortest lease. Shorter ones would end between two round trips to a store.
 	MinLease = 10 * time.Millisecond
 	// MaxKeep is the longest time for which a record is kept.
