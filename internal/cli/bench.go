@@ -31,7 +31,8 @@ type benching struct {
 	expiration           time.Duration
 	duration, warmup     seconds
 	interval             seconds
-	quiet, asJSON        bool
+	quiet, asJSON, suite bool
+	suiteFlags
 }
 
 // seconds is a duration of which a bare number is seconds, as PerfTest has it.
@@ -52,7 +53,7 @@ func (s *seconds) Set(text string) error {
 func benchCommand() *cobra.Command {
 	b := &benching{interval: seconds(time.Second)}
 	cmd := &cobra.Command{
-		Use:   "bench",
+		Use:   "bench [--suite]",
 		Short: "Load a broker, and measure rates, latency, processor time and memory",
 		Long: `Bench publishes to and consumes from any AMQP 0-9-1 broker, and prints what it
 measured: every second on stderr, and in the end on stdout. Without --time or a
@@ -68,7 +69,9 @@ is the schedule, so a broker that pauses cannot hide it. Without a rate, latency
 shows how long the queue is and not how fast the broker: publishers send what they
 can.
 
-Flags are those of RabbitMQ's PerfTest where it has them.`,
+Flags are those of RabbitMQ's PerfTest where it has them. With --suite it measures
+a fixed list of loads against one or several brokers in turns, and writes each run
+as JSON, a table and a chart to --out.`,
 		Example: `  warren bench                                     one publisher, one consumer, until Ctrl-C
   warren bench -s 1000 -f persistent -c 256 -A 100 -q 1000 -z 10
                                                    durable, 256 unconfirmed, 10 seconds
@@ -76,7 +79,10 @@ Flags are those of RabbitMQ's PerfTest where it has them.`,
   warren bench --queue-pattern 'q-%d' --queue-pattern-to 100 -x 100 -y 100
   warren bench -e news -t fanout --queue-pattern 'q-%d' --queue-pattern-to 10 -y 10
   warren bench -r 5000 -c 100 -f persistent -z 10  latency at a fixed rate
-`,
+
+  warren bench --suite --url amqp://localhost:5672 --url amqp://localhost:5673 --out results
+  warren bench --suite --only latency --rounds 3 --time 5
+  warren bench --report results                    table and chart of recorded runs`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
 	}
@@ -86,8 +92,8 @@ Flags are those of RabbitMQ's PerfTest where it has them.`,
 
 func (b *benching) addFlags(cmd *cobra.Command) {
 	f, c := cmd.Flags(), &b.cfg
-	f.StringArrayVar(&b.urls, "url", nil, "broker to load, amqp:// or amqps:// (default $AMQP_URL, else "+defaultURL+")")
-	f.IntSliceVar(&b.pids, "pid", nil, "process of the broker on this machine, for its processor time and memory")
+	f.StringArrayVar(&b.urls, "url", nil, "broker to load, amqp:// or amqps:// (default $AMQP_URL, else "+defaultURL+"); with --suite repeat for more")
+	f.IntSliceVar(&b.pids, "pid", nil, "process of the broker on this machine, for its processor time and memory; repeat as --url")
 	f.IntVarP(&c.Producers, "producers", "x", 1, "publishers")
 	f.IntVarP(&c.Consumers, "consumers", "y", 1, "consumers")
 	f.StringVarP(&b.queue, "queue", "u", "", "queue (default one of its own)")
@@ -122,12 +128,27 @@ func (b *benching) addFlags(cmd *cobra.Command) {
 	f.VarP(&b.interval, "interval", "i", "`DURATION` between lines of progress")
 	f.BoolVar(&b.quiet, "quiet", false, "no lines of progress")
 	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
+	b.suiteFlags.add(cmd, &b.suite)
 	b.target.addConnectionFlags(cmd)
 }
 
 func (b *benching) run(cmd *cobra.Command) error {
+	given := cmd.Flags().Changed
+	switch {
+	case b.suite && given("report"):
+		return usagef(cmd, "--suite measures and --report shows what was measured; give one of them")
+	case given("report"):
+		return b.showReport(cmd)
+	case b.suite:
+		return b.runSuite(cmd)
+	}
+	for _, name := range suiteOnly {
+		if given(name) {
+			return usagef(cmd, "--%s is for --suite", name)
+		}
+	}
 	if len(b.urls) > 1 || len(b.pids) > 1 {
-		return usagef(cmd, "one broker at a time")
+		return usagef(cmd, "one broker at a time; --suite measures several in turns")
 	}
 	if err := b.complete(cmd); err != nil {
 		return err

@@ -92,8 +92,8 @@ func TestBenchUsage(t *testing.T) {
 		"-x -1":                         "-1 is no number of publishers",
 		"-z fast":                       "--time",
 		"-i 1ms":                        "at least 100ms",
-		"--url amqp://a --url amqp://b": "one broker at a time",
-		"--pid 1 --pid 2":               "one broker at a time",
+		"--url amqp://a --url amqp://b": "one broker at a time; --suite",
+		"--pid 1 --pid 2":               "one broker at a time; --suite",
 		"--queue-args x":                "key=value",
 		"--queue-args x:={\"a\":{}}":    "only text, numbers and booleans",
 		"--expiration -1s":              "cannot be negative",
@@ -113,5 +113,37 @@ func TestSeconds(t *testing.T) {
 		if err := s.Set(text); err != nil || time.Duration(s) != want {
 			t.Errorf("%s is %v, %v", text, time.Duration(s), err)
 		}
+	}
+}
+
+// TestBenchSuite measures one row, and makes the same table again of the files.
+func TestBenchSuite(t *testing.T) {
+	url, dir := brokerURL(t), t.TempDir()
+	status, table, errOut := streams(t, "bench", "--suite", "--url", url, "--only", "batched-16B", "--rounds", "2", "-z", "100ms", "--out", dir)
+	if status != exitOK || !strings.Contains(table, "| batched: 16 B transient, auto-ack |") || strings.Count(errOut, "batched-16B") != 2 {
+		t.Fatalf("status %d, stdout %q, stderr %q", status, table, errOut)
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 4 { // two runs, table.md, chart.svg
+		t.Errorf("%v", files)
+	}
+	if status, again, errOut := streams(t, "bench", "--report", dir); status != exitOK || again != table {
+		t.Errorf("status %d, stdout %q, stderr %q, want %q", status, again, errOut, table)
+	}
+	for args, want := range map[string]string{
+		"--suite --only x":                    "there is no row \"x\"; the rows are memory-1M, ",
+		"--suite -x 2":                        "--producers is for a load of your own",
+		"--suite --report x":                  "give one of them",
+		"--suite --rounds 0":                  "0 is no number of rounds",
+		"--suite --url " + url + " --pid 1,2": "give one --pid for each --url",
+		"--rounds 2":                          "--rounds is for --suite",
+		"--suite --scale many":                "is not a number",
+	} {
+		status, out, errOut := streams(t, append([]string{"bench"}, strings.Fields(args)...)...)
+		if status != exitUsage || out != "" || !strings.Contains(errOut, want) {
+			t.Errorf("%s: status %d, stdout %q, stderr %q, want something with %q", args, status, out, errOut, want)
+		}
+	}
+	if status, _, errOut := streams(t, "bench", "--report", t.TempDir()); status != exitFailed || !strings.Contains(errOut, "no recorded runs") {
+		t.Errorf("status %d, stderr %q", status, errOut)
 	}
 }

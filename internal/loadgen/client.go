@@ -26,11 +26,13 @@ type Client struct {
 // channel use.
 const channelNumber = 1
 
-// frameMax is the frame size, in bytes, that a Client asks for. readBytes is the
-// buffer that a read fills: it must hold a frame.
+// frameMax is the frame size, in bytes, that a Client asks for. The buffer that a
+// read fills begins small, because some loads are nothing but connections, and has
+// its full size once a read has filled it. It must hold a frame then.
 const (
-	frameMax  = 128 << 10
-	readBytes = 256 << 10
+	frameMax       = 128 << 10
+	firstReadBytes = 4 << 10
+	readBytes      = 256 << 10
 )
 
 // Login is who a Client says it is, and what it connects to.
@@ -48,7 +50,7 @@ func Connect(nc net.Conn) (*Client, error) {
 // Handshake logs in and opens the channel. Heartbeats are switched off: a load
 // has traffic of its own. After an error nc is still open.
 func Handshake(nc net.Conn, l Login) (*Client, error) {
-	c := &Client{nc: nc, buf: make([]byte, readBytes), frameMax: frameMax}
+	c := &Client{nc: nc, buf: make([]byte, firstReadBytes), frameMax: frameMax}
 	if _, err := nc.Write([]byte(wire.ProtocolHeader)); err != nil {
 		return nil, err
 	}
@@ -196,6 +198,9 @@ func (c *Client) Next() (wire.Frame, error) {
 }
 
 func (c *Client) fill() error {
+	if c.w == len(c.buf) && len(c.buf) < readBytes {
+		c.buf = append(make([]byte, 0, readBytes), c.buf[:c.w]...)[:readBytes]
+	}
 	c.w = copy(c.buf, c.buf[c.r:c.w])
 	c.r = 0
 	n, err := c.nc.Read(c.buf[c.w:])

@@ -69,6 +69,10 @@ type Config struct {
 	PublishCount int64         `json:"publish_count,omitempty"` // by each publisher, 0 for no limit
 	ConsumeCount int64         `json:"consume_count,omitempty"` // by each consumer, 0 for no limit
 
+	// Settle is how long to wait before the broker's memory is looked at once more,
+	// while the messages are still there.
+	Settle time.Duration `json:"settle_ns,omitempty"`
+
 	Interval time.Duration `json:"-"` // between calls of Progress; 1 s if 0
 	Progress func(Sample)  `json:"-"`
 }

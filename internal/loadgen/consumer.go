@@ -34,19 +34,26 @@ type consumer struct {
 	get      []byte
 }
 
-// newConsumer subscribes, or gets ready to poll.
-func newConsumer(r *runner, c *Client, queue string) (*consumer, error) {
+func newConsumer(r *runner, c *Client, queue string) *consumer {
 	k := &consumer{r: r, c: c, queue: queue, limit: r.cfg.ConsumeCount}
 	if r.cfg.Polling {
 		k.get = wire.AppendMethodFrame(nil, channelNumber, &wire.BasicGet{Queue: queue, NoAck: r.cfg.AutoAck})
-		return k, nil
 	}
-	if r.cfg.Prefetch > 0 && !r.cfg.AutoAck {
-		if err := c.Call(&wire.BasicQos{PrefetchCount: uint16(r.cfg.Prefetch)}, wire.IDBasicQosOk); err != nil {
-			return nil, err
+	return k
+}
+
+// subscribe asks for deliveries, unless the consumer polls.
+func (k *consumer) subscribe() error {
+	cfg := k.r.cfg
+	if k.get != nil {
+		return nil
+	}
+	if cfg.Prefetch > 0 && !cfg.AutoAck {
+		if err := k.c.Call(&wire.BasicQos{PrefetchCount: uint16(cfg.Prefetch)}, wire.IDBasicQosOk); err != nil {
+			return err
 		}
 	}
-	return k, c.Call(&wire.BasicConsume{Queue: queue, ConsumerTag: "bench", NoAck: r.cfg.AutoAck}, wire.IDBasicConsumeOk)
+	return k.c.Call(&wire.BasicConsume{Queue: k.queue, ConsumerTag: "bench", NoAck: cfg.AutoAck}, wire.IDBasicConsumeOk)
 }
 
 // run receives until it has enough or the connection ends.

@@ -45,6 +45,7 @@ type Usage struct {
 	RSSBefore     int64   `json:"rss_before_bytes"`
 	RSSAfter      int64   `json:"rss_after_bytes"`
 	RSSMax        int64   `json:"rss_max_bytes"`
+	RSSSettled    int64   `json:"rss_settled_bytes"` // Config.Settle later
 }
 
 // Sample is one interval of a load.

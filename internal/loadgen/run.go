@@ -53,7 +53,10 @@ func Run(ctx context.Context, b *Broker, cfg *Config) (rep *Report, err error) {
 	if rep != nil {
 		rep.Server = t.server
 	}
-	return rep, err
+	if err != nil || rep.Interrupted {
+		return rep, err
+	}
+	return rep, settleMemory(ctx, b, rep, cfg.Settle)
 }
 
 // connect opens all connections, fills the queues, and subscribes.
@@ -69,7 +72,7 @@ func (r *runner) connect(ctx context.Context) error {
 		}
 		p := newPublisher(r, c, i, queue(i), r.cfg.Confirm, r.cfg.TxSize)
 		r.publishers = append(r.publishers, p)
-		if err := p.prepare(); err != nil {
+		if err := during(ctx, c.nc, p.prepare); err != nil {
 			return fmt.Errorf("channel of publisher %d: %w", i+1, err)
 		}
 	}
@@ -79,7 +82,7 @@ func (r *runner) connect(ctx context.Context) error {
 			return fmt.Errorf("connection of a consumer that never reads: %w", err)
 		}
 		r.deaf = append(r.deaf, c)
-		if err := subscribeDeaf(c, queue(i)); err != nil {
+		if err := during(ctx, c.nc, func() error { return subscribeDeaf(c, queue(i)) }); err != nil {
 			return err
 		}
 	}
@@ -88,8 +91,8 @@ func (r *runner) connect(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("connection of consumer %d: %w", i+1, err)
 		}
-		k, err := newConsumer(r, c, queue(i))
-		if err != nil {
+		k := newConsumer(r, c, queue(i))
+		if err := during(ctx, c.nc, k.subscribe); err != nil {
 			c.Close()
 			return fmt.Errorf("consumer %d: %w", i+1, err)
 		}
@@ -121,7 +124,7 @@ func (r *runner) prefill(ctx context.Context) error {
 			return err
 		}
 		p := newPublisher(sub, c, 0, q, prefillWindow, 0)
-		if err := p.prepare(); err != nil {
+		if err := during(ctx, c.nc, p.prepare); err != nil {
 			c.Close()
 			return err
 		}

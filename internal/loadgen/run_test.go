@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -359,5 +360,61 @@ func TestCheck(t *testing.T) {
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something with %q", err, want)
 		}
+	}
+}
+
+// TestChurn counts what was opened, and leaves nothing open.
+func TestChurn(t *testing.T) {
+	r := newRig(t)
+	for _, channels := range []bool{false, true} {
+		rep, err := RunChurn(context.Background(), &r.broker, &Churn{Workers: 3, Channels: channels, Count: 20})
+		if err != nil || rep.Operations != 60 || rep.OperationRate <= 0 || rep.Server == "" {
+			t.Errorf("channels %t: %+v, %v", channels, rep, err)
+		}
+	}
+	if rep, err := RunChurn(context.Background(), &r.broker, &Churn{Workers: 2, Duration: 50 * time.Millisecond}); err != nil || rep.Operations == 0 || rep.Interrupted {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	dial := r.broker.Dial
+	cutting := r.broker
+	cutting.Dial = func(ctx context.Context) (net.Conn, error) {
+		defer cancel()
+		return dial(ctx)
+	}
+	if rep, err := RunChurn(ctx, &cutting, &Churn{Workers: 1}); err == nil && !rep.Interrupted {
+		t.Errorf("the end of the context went unnoticed: %+v", rep)
+	}
+}
+
+// TestIdle opens connections and looks at memory.
+func TestIdle(t *testing.T) {
+	r := newRig(t)
+	if _, err := ProcessCPU(os.Getpid()); err == nil {
+		r.broker.PID = os.Getpid()
+	}
+	rep, err := RunIdle(context.Background(), &r.broker, 50, 10*time.Millisecond)
+	if err != nil || rep.Operations != 50 || r.broker.PID != 0 && rep.Broker.RSSSettled == 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if _, err := RunIdle(context.Background(), &r.broker, 0, 0); err == nil {
+		t.Error("no connections is no load")
+	}
+}
+
+// TestProcess: a process that is not there is an error with its number.
+func TestProcess(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc here")
+	}
+	if n, err := ResidentBytes(os.Getpid()); err != nil || n < 1<<20 {
+		t.Errorf("resident %d, %v", n, err)
+	}
+	const nobody = 1 << 30
+	if _, err := ResidentBytes(nobody); err == nil || !strings.Contains(err.Error(), strconv.Itoa(nobody)) {
+		t.Error(err)
+	}
+	if _, err := ProcessCPU(nobody); err == nil || !strings.Contains(err.Error(), strconv.Itoa(nobody)) {
+		t.Error(err)
 	}
 }

@@ -19,17 +19,22 @@ func (b *Broker) dial(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
-	c, err := Handshake(nc, b.Login)
-	if err == nil && !stop() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		stop()
+	var c *Client
+	if err := during(ctx, nc, func() (err error) { c, err = Handshake(nc, b.Login); return err }); err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// during does something with a connection that the end of ctx cuts short.
+func during(ctx context.Context, nc net.Conn, do func() error) error {
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
+	err := do()
+	if !stop() && err == nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // topology is what a load needs, and what of it was made for it.
@@ -48,11 +53,15 @@ func (t *topology) declare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { c.Leave() }()
+	defer c.Leave()
 	t.server = c.Server()
 	if t.cfg.Predeclared {
 		return nil
 	}
+	return during(ctx, c.nc, func() error { return t.declareWith(c) })
+}
+
+func (t *topology) declareWith(c *Client) error {
 	// exists asks with a channel that does not outlive the answer no.
 	exists := func(passive wire.Method, ok wire.MethodID) (bool, error) {
 		if err := c.CallOn(probeChannel, &wire.ChannelOpen{}, wire.IDChannelOpenOk); err != nil {

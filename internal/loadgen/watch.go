@@ -244,7 +244,7 @@ func (w *watch) report() *Report {
 		ClientCPU: (b.ownCPU - a.ownCPU).Seconds(), Interrupted: w.interrupted, Samples: w.samples,
 	}
 	if w.r.broker.PID != 0 {
-		rep.Broker = &Usage{CPUSeconds: (b.brokerCPU - a.brokerCPU).Seconds(), RSSBefore: a.rss, RSSAfter: b.rss, RSSMax: max(w.rssMax, b.rss)}
+		rep.Broker = &Usage{CPUSeconds: (b.brokerCPU - a.brokerCPU).Seconds(), RSSBefore: a.rss, RSSAfter: b.rss, RSSMax: max(w.rssMax, b.rss), RSSSettled: b.rss}
 	}
 	var c counts
 	w.r.confirmTime.snapshot(&c)

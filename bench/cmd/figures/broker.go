@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 
 	"github.com/warrenmq/warren/internal/loadgen"
 )
@@ -64,14 +62,8 @@ func (p *process) dial(channels uint16) (*loadgen.Client, error) {
 	return c, c.OpenChannels(channels)
 }
 
-// residentBytes is the broker's VmRSS (proc(5)), 0 where there is no /proc.
+// residentBytes is the broker's memory, 0 where there is no /proc.
 func (p *process) residentBytes() int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
-	kb, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	n, _ := strconv.ParseInt(kb, 10, 64) // 0 if it looks different
-	return n << 10
+	n, _ := loadgen.ResidentBytes(p.cmd.Process.Pid)
+	return n
 }

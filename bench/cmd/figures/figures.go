@@ -6,47 +6,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/warrenmq/warren/internal/vfs"
+	"github.com/warrenmq/warren/internal/benchsuite"
 )
 
 func perSecond(n uint64, d time.Duration) float64 { return float64(n) / d.Seconds() }
-
-// rawFile is a file that has been written before.
-type rawFile struct {
-	f vfs.File
-	n int64 // pages written
-}
-
-const rawFileBytes = 64 << 20
-
-func (r *run) openRaw() (*rawFile, error) {
-	f, err := vfs.OS{}.Create(filepath.Join(r.dir, "raw"))
-	if err != nil {
-		return nil, err
-	}
-	if err := f.ZeroFill(rawFileBytes); err != nil {
-		return nil, err
-	}
-	return &rawFile{f: f}, f.Sync()
-}
-
-// syncs writes 4 KiB at a time, each with fdatasync, and returns how many.
-func (f *rawFile) syncs(d time.Duration) (n uint64, took time.Duration, err error) {
-	page := make([]byte, 4096)
-	start := time.Now()
-	for time.Since(start) < d {
-		page[0]++
-		if _, err := f.f.WriteAt(page, f.n*4096%rawFileBytes); err != nil {
-			return n, 0, err
-		}
-		if err := f.f.Datasync(); err != nil {
-			return n, 0, err
-		}
-		f.n++
-		n++
-	}
-	return n, time.Since(start), nil
-}
 
 // rate publishes over so many channels and returns confirms a second, once with
 // a consumer.
@@ -89,26 +52,27 @@ func (r *run) latency() error {
 	if err != nil {
 		return err
 	}
-	raw, err := r.openRaw()
+	raw, err := benchsuite.OpenDisk(r.dir)
 	if err != nil {
 		return err
 	}
-	defer raw.f.Close()
-	var syncs, confirms uint64
+	defer raw.Close()
+	var syncs int64
+	var confirms uint64
 	var syncTime, confirmTime time.Duration
 	for range turns {
-		n, took, err := raw.syncs(r.duration / turns)
+		written, took, err := raw.Syncs(r.duration / turns)
 		if err != nil {
 			return err
 		}
-		syncs, syncTime = syncs+n, syncTime+took
-		n, took, err = f.until(0, r.duration/turns)
+		syncs, syncTime = syncs+written, syncTime+took
+		n, took, err := f.until(0, r.duration/turns)
 		if err != nil {
 			return err
 		}
 		confirms, confirmTime = confirms+n, confirmTime+took
 	}
-	disk, broker := perSecond(syncs, syncTime), perSecond(confirms, confirmTime)
+	disk, broker := perSecond(uint64(syncs), syncTime), perSecond(confirms, confirmTime)
 	r.row("raw fdatasync of 4 KiB", fmt.Sprintf("%.0f/s", disk), "")
 	r.row("1 KB, one in flight, in turns with it", fmt.Sprintf("%.0f/s = %.2f of raw", broker, broker/disk), "at least 0.50")
 	return nil
