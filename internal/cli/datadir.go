@@ -16,7 +16,8 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	return &cobra.Command{
+	asJSON := false
+	cmd := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Verify a data directory and say what is in it",
 		Long: `Check reads all of a data directory: every checksum, the numbers of all records, and
@@ -26,15 +27,20 @@ using the directory.
 
 Exit status: 0 everything can be read, 1 something is damaged, 2 there is nothing
 to check.`,
-		Example: `  warren check ./warren-data`,
-		Args:    exactArgs("DIR"),
+		Example: `  warren check ./warren-data
+  warren check ./warren-data --json | jq '.queues[] | {name, messages}'`,
+		Args: exactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := inspect(args[0])
 			if err != nil {
 				return err
 			}
 			defer in.Close()
-			if err := printInspection(cmd.OutOrStdout(), args[0], in); err != nil {
+			show := printInspection
+			if asJSON {
+				show = printInspectionJSON
+			}
+			if err := show(cmd.OutOrStdout(), args[0], in); err != nil {
 				return err
 			}
 			if in.Damaged() {
@@ -43,6 +49,8 @@ to check.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object, for programs")
+	return cmd
 }
 
 func salvageCommand() *cobra.Command {

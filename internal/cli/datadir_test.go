@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -43,6 +44,89 @@ func TestCheck(t *testing.T) {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("lacks %q:\n%s", want, got.stdout)
 		}
+	}
+}
+
+// TestCheckJSON holds the names of the fields, which programs rely on.
+func TestCheckJSON(t *testing.T) {
+	dir := filledDir(t)
+	got := run(t, "", "check", "--json", dir)
+	const whole = `{
+  "directory": "DIR",
+  "damaged": false,
+  "shut_down_in_order": true,
+  "next_lsn": N,
+  "unconfirmed_bytes": N,
+  "checkpoint": null,
+  "files": [
+    {
+      "file": "log-00000001",
+      "bytes": N,
+      "used_bytes": N,
+      "records": N,
+      "first_lsn": N,
+      "next_lsn": N
+    }
+  ],
+  "exchanges": N,
+  "bindings": N,
+  "queues": [
+    {
+      "vhost": "/",
+      "name": "empty",
+      "id": N,
+      "messages": N,
+      "redelivered": N,
+      "body_bytes": N,
+      "definition_lost": false,
+      "lost": []
+    },
+    {
+      "vhost": "/",
+      "name": "orders",
+      "id": N,
+      "messages": N,
+      "redelivered": N,
+      "body_bytes": N,
+      "definition_lost": false,
+      "lost": []
+    }
+  ],
+  "lost_records": N,
+  "lost_messages": N,
+  "damage": []
+}
+`
+	names := regexp.MustCompile(`: \d+`).ReplaceAllString(strings.ReplaceAll(got.stdout, dir, "DIR"), ": N")
+	if got.code != exitOK || got.stderr != "" || names != whole {
+		t.Errorf("status %d, %s%s", got.code, got.stderr, names)
+	}
+	var r checkReport
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || r.Exchanges != 1 || r.Bindings != 1 ||
+		r.Queues[1].Messages != 5 || r.Queues[1].Redelivered != 1 || r.Queues[1].BodyBytes != 19 || r.Files[0].NextLSN != r.NextLSN {
+		t.Errorf("%v: %+v", err, r)
+	}
+	damageBody(t, dir, "four")
+	got = run(t, "", "check", "--json", dir)
+	r = checkReport{}
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitFailed || got.stderr != "" {
+		t.Fatalf("status %d, %v, %s", got.code, err, got.stderr)
+	}
+	if len(r.Damage) != 1 || r.LostRecords != 1 || !r.Damaged || r.LostMessages != 0 {
+		t.Fatalf("%+v", r)
+	}
+	d := r.Damage[0]
+	if d.File != "log-00000001" || d.Offset == 0 || d.Reason == "" || d.LostRecords != 1 || d.FirstLSN != 8 || d.NextLSN != 9 {
+		t.Errorf("%+v", d)
+	}
+	for _, name := range []string{"file", "offset", "reason", "lost_records", "first_lsn", "next_lsn"} {
+		if damage := got.stdout[strings.Index(got.stdout, `"damage"`):]; !strings.Contains(damage, `"`+name+`": `) {
+			t.Errorf("no field %s in %s", name, damage)
+		}
+	}
+	none := t.TempDir()
+	if got = run(t, "", "check", "--json", none); got.code != exitUsage || got.stdout != "" {
+		t.Errorf("without data: %+v", got)
 	}
 }
 

@@ -303,7 +303,7 @@ func (d *driver) work(operations int) error {
 }
 
 // settle waits until nothing is under way in the background, and reads what has
-// been sent.
+// been sent. Reading makes room, so that there may be more.
 func (d *driver) settle() {
 	for busy := true; busy; {
 		busy = false
@@ -315,12 +315,12 @@ func (d *driver) settle() {
 			}
 			q.mu.Unlock()
 		}
-		runtime.Gosched()
-	}
-	for _, s := range []*crashClient{d.pub, d.take, d.tx} {
-		if s != nil {
-			s.read()
+		for _, s := range []*crashClient{d.pub, d.take, d.tx} {
+			if s != nil && s.read() {
+				busy = true
+			}
 		}
+		runtime.Gosched()
 	}
 }
 
@@ -396,18 +396,18 @@ func (s *crashClient) ok(err *wire.Error) bool {
 	return err == nil
 }
 
-// read takes what the broker has sent.
-func (s *crashClient) read() {
-	for {
+// read takes what the broker has sent, and reports whether that was anything.
+func (s *crashClient) read() (any bool) {
+	for ; ; any = true {
 		s.c.Out.mu.Lock()
 		empty := len(s.c.Out.buf) == 0
 		s.c.Out.mu.Unlock()
 		if empty {
-			return
+			return any
 		}
 		b, ok := s.c.Out.Next()
 		if !ok {
-			return
+			return any
 		}
 		list, err := parse(b)
 		if err != nil {
