@@ -30,7 +30,7 @@ type dumping struct {
 
 // recordTypes are the names that --type takes.
 func recordTypes() []string {
-	return []string{"publish", "settled", "delivered", "returned", "queue", "queue-gone", "exchange", "exchange-gone",
+	return []string{"publish", "settled", "delivered", "returned", "died", "queue", "queue-gone", "exchange", "exchange-gone",
 		"binding", "binding-gone", "counters"}
 }
 
@@ -122,6 +122,7 @@ type dumpQueue struct {
 	To       uint64 `json:"to"`
 	Returned uint32 `json:"returned,omitempty"`
 	Failed   uint32 `json:"failed,omitempty"` // of these
+	Died     string `json:"died,omitempty"`   // why
 }
 
 func (d *dumping) part(id queue.ID, from, to queue.Seq, t queue.Tries) dumpQueue {
@@ -147,7 +148,11 @@ func (d *dumping) line(e seglog.Entry) (l dumpLine, ok bool) {
 		d.message(&l, r)
 	case *store.Facts:
 		for _, x := range r.Ranges {
-			l.Queues = append(l.Queues, d.part(r.Queue, x.From, x.To, x.Tries))
+			part := d.part(r.Queue, x.From, x.To, x.Tries)
+			if x.Died != 0 {
+				part.Died = x.Died.String()
+			}
+			l.Queues = append(l.Queues, part)
 		}
 	case *store.Definition:
 		d.definition(&l, r)
@@ -232,6 +237,9 @@ func (l *dumpLine) text() string {
 		}
 		if q.Failed > 0 {
 			fmt.Fprintf(&b, " failed=%d", q.Failed)
+		}
+		if q.Died != "" {
+			fmt.Fprintf(&b, " died=%s", q.Died)
 		}
 	}
 	for _, f := range []struct {

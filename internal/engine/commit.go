@@ -283,7 +283,9 @@ func (e *ended) foresee() {
 			e.facts = e.q.m.ForeseeReturn(e.facts, d.seq, queue.GivenBack)
 		case d.what == fail:
 			e.facts = e.q.m.ForeseeReturn(e.facts, d.seq, queue.Failed)
-		case d.what == ack || !e.q.def.Config.HasDLX:
+		case d.what == discard:
+			e.facts = e.q.m.ForeseeReject(e.facts, d.seq)
+		default:
 			e.facts = e.q.m.Foresee(e.facts, d.seq)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/core/topology"
 	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -223,6 +224,10 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 	q, err := ch.findQueue(name)
 	if err != nil {
 		return false, err
+	}
+	if c := &q.def.Config; c.Type == topology.Quorum && c.SingleActiveConsumer {
+		return false, wire.ChannelError(wire.ResourceLocked, "cannot obtain access to locked queue '%s' in vhost '%s'. "+
+			"basic.get operations are not supported by <<\"quorum\">> queues with single active consumer", q.def.Name, q.vh.name)
 	}
 	w := &ch.conn.w
 	w.begin(ch.conn.e.now())

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/topology"
@@ -15,14 +17,15 @@ type deadItem struct {
 	q       *Queue
 	refused bool // never entered q: a full queue with x-overflow reject-publish-dlx
 	settled bool // the log has its end in q, together with its publish
-	// unreadable: its body cannot be read. It stays in q, on its way, and the next
-	// start tries again.
+	// unreadable: its body cannot be read. It stays in q, on its way or parked, and
+	// the next start tries again.
 	unreadable bool
 }
 
 // moveDead publishes a dead letter to its exchange and ends it in its source.
-// A missing exchange, or one that routes nowhere, drops it (at-most-once, as
-// RabbitMQ's default strategy). Called without locks.
+// A missing exchange, or one that routes nowhere, drops it (at most once, as
+// RabbitMQ's default strategy), or leaves it where it is (at least once). Called
+// without locks.
 //
 // Source and targets are locked together, so that the message is at no moment
 // in neither, and a consumer of the target finds the source settled.
@@ -30,22 +33,36 @@ func (w *worker) moveDead(d *deadItem) {
 	q := d.q
 	targets, it := w.bury(d)
 	if d.unreadable && !d.refused {
+		q.mu.Lock()
+		if q.def.Config.AtLeastOnce() && !q.dead {
+			w.park(d, nil)
+		}
+		q.mu.Unlock()
 		return
 	}
 	w.locked = append(append(w.locked[:0], targets...), q)
 	sortQueues(w.locked)
 	w.locked = dedupe(w.locked)
 	lockAll(w.locked)
+	missing := false
+	if q.def.Config.AtLeastOnce() && !q.dead {
+		targets, missing = q.split(d, targets)
+	}
 	if len(targets) > 0 {
-		if w.e.disk != nil && !d.refused && !q.dead && d.Entry.Flags&queue.Persistent != 0 {
+		if w.e.disk != nil && !d.refused && !q.dead && !missing && d.Entry.Flags&queue.Persistent != 0 {
 			w.moving = d
 		}
 		w.enqueueLocked(targets, it)
 		w.moving = nil
 	}
-	if d.refused {
+	switch {
+	case d.refused:
 		w.rel.Drop(store.Ref(d.Entry.Ref))
-	} else if !q.dead {
+	case q.dead:
+	case missing:
+		w.park(d, targets)
+	default:
+		delete(q.arrived, d.Seq)
 		q.m.FinishMove(d.Seq, &w.out)
 		if d.settled {
 			w.out.Facts = w.out.Facts[:0] // its own end, and nothing else
@@ -53,6 +70,43 @@ func (w *worker) moveDead(d *deadItem) {
 		w.carry(q)
 	}
 	unlockAll(w.locked)
+}
+
+// split finds which targets take a dead letter now that has to arrive, without
+// those that have it; missing tells whether others do not have it after that, or
+// nobody wants it. Called with all of them locked.
+func (q *Queue) split(d *deadItem, targets []*Queue) (now []*Queue, missing bool) {
+	missing = len(targets) == 0
+	for _, t := range targets {
+		switch {
+		case slices.Contains(q.arrived[d.Seq], t.id):
+		case t.dead || t.m.Refuses(d.Entry.BodyBytes):
+			missing = true
+		default:
+			now = append(now, t)
+		}
+	}
+	return now, missing
+}
+
+// park leaves a dead letter in its queue for another attempt. Called with q.mu
+// held.
+func (w *worker) park(d *deadItem, arrived []*Queue) {
+	q := d.q
+	if q.m.ParkedCount() == 0 {
+		w.e.logger.Warn("dead letters wait in their queue: no target, or one that is full",
+			"queue", q.def.Name, "vhost", q.vh.name, "exchange", q.def.Config.DLX, "reason", d.Reason.String())
+	}
+	if len(arrived) > 0 {
+		if q.arrived == nil {
+			q.arrived = make(map[queue.Seq][]queue.ID)
+		}
+		for _, t := range arrived {
+			q.arrived[d.Seq] = append(q.arrived[d.Seq], t.id)
+		}
+	}
+	q.m.Park(w.now, d.Seq)
+	w.carry(q)
 }
 
 // dedupe drops repetitions from a sorted list.

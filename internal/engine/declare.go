@@ -155,6 +155,9 @@ func (ch *Channel) Purge(name string) (uint32, *wire.Error) {
 	w.begin(ch.conn.e.now())
 	q.mu.Lock()
 	n := q.m.Purge(&w.out)
+	if q.m.MovingCount() == 0 {
+		q.arrived = nil
+	}
 	w.carry(q)
 	q.mu.Unlock()
 	w.finish()

@@ -232,6 +232,13 @@ func (r *restorer) Returned(id queue.ID, seq queue.Seq, t queue.Tries) {
 	}
 }
 
+// Died implements store.Restorer.
+func (r *restorer) Died(id queue.ID, seq queue.Seq, why queue.Reason) {
+	if q := r.seen(id); q != nil {
+		q.m.RestoreDied(seq, why)
+	}
+}
+
 // Tails implements store.Restorer.
 func (r *restorer) Tails(id queue.ID, tails []uint64) {
 	if q := r.seen(id); q != nil {
@@ -252,6 +259,9 @@ func (r *restorer) finish() (messages int) {
 		q.m.Restored(r.now, &out)
 		if len(out.Facts) > 0 {
 			r.e.disk.Facts(q.id, out.Facts)
+		}
+		for _, e := range out.Released {
+			r.e.disk.Release(store.Ref(e.Ref), 1)
 		}
 		out.Reset()
 		q.m.Resident = r.e.resident

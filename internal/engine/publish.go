@@ -42,12 +42,32 @@ type item struct {
 	priority  uint8
 	mandatory bool
 	nacked    bool
+	kept      bool // see keep
+}
+
+// keep makes a message persistent that its publisher has not, because a quorum
+// queue keeps everything. Other queues treat it as it came.
+func (it *item) keep() {
+	if it.flags&queue.Persistent == 0 {
+		it.flags |= queue.Persistent
+		it.kept = true
+	}
+}
+
+func anyQuorum(queues []*Queue) bool {
+	for _, q := range queues {
+		if q.counted {
+			return true
+		}
+	}
+	return false
 }
 
 // route is a cached routing result of one connection.
 type route struct {
 	epoch   uint64
 	queues  []*Queue // ascending id
+	quorum  bool     // one of them is a quorum queue
 	headers bool     // depends on the message's headers
 	err     *wire.Error
 	reply   *replyTarget
@@ -85,6 +105,9 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	}
 	if r.reply != nil {
 		return ch.publishReply(r.reply, &it)
+	}
+	if r.quorum {
+		it.keep()
 	}
 	if len(r.queues) > 0 {
 		// Before it has a number: what this flushes is confirmed without it.
@@ -158,6 +181,7 @@ func (c *Conn) resolve(w *worker, exchange string, keys []string, headers []byte
 		r.queues = append(r.queues, d.Runtime.(*Queue))
 	}
 	sortQueues(r.queues)
+	r.quorum = anyQuorum(r.queues)
 	return r
 }
 
@@ -501,13 +525,17 @@ func (w *worker) write(g *store.Group, queues []*Queue, items []item) {
 // offer puts one message into a queue, the qi-th of those in its log record.
 // Called with q.mu held.
 func (w *worker) offer(q *Queue, it *item, qi int) {
+	flags := it.flags
+	if it.kept && !q.counted {
+		flags &^= queue.Persistent
+	}
 	v := q.m.Enqueue(w.now, queue.Message{
-		Entry:     queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: it.flags},
+		Entry:     queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: flags},
 		Priority:  it.priority,
 		TTLMillis: it.ttlMillis,
 	}, &w.out)
 	if it.logged != nil {
-		store.PutQueue(it.logged, qi, q.id, w.out.LastSeq, v == queue.Accepted && q.def.Durable, 0)
+		store.PutQueue(it.logged, qi, q.id, w.out.LastSeq, v == queue.Accepted && q.def.Durable && flags&queue.Persistent != 0, 0)
 	}
 	if v != queue.Accepted {
 		w.refused(q, it, v)
@@ -577,6 +605,9 @@ func (w *worker) enqueueLocked(queues []*Queue, it *item) bool {
 		return false
 	}
 	items := []item{*it}
+	if anyQuorum(live) {
+		items[0].keep()
+	}
 	logged := w.e.disk != nil && anyDurable(live)
 	w.stage(items, len(live), len(it.rec), logged)
 	w.putAll(live, items, logged)

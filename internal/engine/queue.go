@@ -15,9 +15,11 @@ type Queue struct {
 	def *topology.Queue
 	vh  *VHost
 
-	mu       sync.Mutex
-	m        *queue.Machine
-	counted  bool          // receivers see how often a message has come back
+	mu sync.Mutex
+	m  *queue.Machine
+	// arrived are the targets that have a dead letter already that others do not.
+	arrived  map[queue.Seq][]queue.ID
+	counted  bool          // a quorum queue: it keeps everything, and receivers see how often a message has come back
 	dead     bool          // deleted: publishers route again, everybody else gives up
 	fetching bool          // a goroutine brings the head into memory
 	armed    queue.Time    // when the timers will call; Never if they will not
@@ -51,6 +53,7 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		SingleActive:   c.SingleActiveConsumer,
 		DeliveryLimit:  int64(c.DeliveryLimit),
 		CountCrashes:   q.counted,
+		AtLeastOnce:    c.AtLeastOnce(),
 	}, now)
 	if e.disk != nil {
 		q.m.Resident = e.resident

@@ -94,8 +94,10 @@ func (t *timers) schedule(now queue.Time) {
 		t.stop()
 	}
 	t.nextAt = t.heap[0].timer.at
-	// Round up: a timer that fires a hair early would find nothing to expire.
-	d := time.Duration(max(t.nextAt-now, 0)) + time.Microsecond
+	d := time.Duration(max(t.nextAt-now, 0))
+	if d > 0 {
+		d += time.Microsecond // a timer that fires a hair early would find nothing to expire
+	}
 	t.stop = t.e.clock.AfterFunc(d, t.fire)
 }
 

@@ -68,6 +68,9 @@ func (t *tx) publish(ch *Channel, rec message.Record, props *wire.PropsView, man
 	if err != nil {
 		return err
 	}
+	if r.quorum {
+		it.keep()
+	}
 	if err := t.grow(store.PublishBytes(len(r.queues), len(it.rec))); err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/warrenmq/warren/internal/seglog"
 )
 
-// Facts is a decoded settled, delivered or returned record.
+// Facts is a decoded settled, delivered, returned or died record.
 type Facts struct {
 	Type   uint8
 	Queue  queue.ID
@@ -16,10 +16,11 @@ type Facts struct {
 }
 
 // FactRange is a range of messages, both ends included; of a returned record one
-// message and how often it has come back.
+// message and how often it has come back, of a died record one and why.
 type FactRange struct {
 	From, To queue.Seq
 	Tries    queue.Tries
+	Died     queue.Reason
 }
 
 // Name says what happened to the messages.
@@ -27,7 +28,7 @@ func (f *Facts) Name() string { return TypeName(f.Type) }
 
 // TypeName is what a record type is called in the documentation.
 func TypeName(typ uint8) string {
-	names := map[uint8]string{recPublish: "publish", recSettled: "settled", recDelivered: "delivered", recReturned: "returned",
+	names := map[uint8]string{recPublish: "publish", recSettled: "settled", recDelivered: "delivered", recReturned: "returned", recDied: "died",
 		recQueue: "queue", recQueueGone: "queue-gone", recExchange: "exchange", recExchangeGone: "exchange-gone",
 		recBinding: "binding", recBindingGone: "binding-gone", recCounters: "counters"}
 	if n := names[typ]; n != "" {
@@ -46,12 +47,15 @@ func Decode(e seglog.Entry) (any, error) {
 	case recPublish:
 		p, err := parsePublish(e.Payload)
 		return &p, err
-	case recSettled, recDelivered, recReturned:
+	case recSettled, recDelivered, recReturned, recDied:
 		f := &Facts{Type: e.Type}
 		err := parseFacts(e.Payload, func(q queue.ID, a, b uint64) {
 			r := FactRange{From: queue.Seq(a), To: queue.Seq(b)}
-			if e.Type == recReturned {
+			switch e.Type {
+			case recReturned:
 				r.To, r.Tries = r.From, triesOf(b)
+			case recDied:
+				r.To, r.Died = r.From, queue.Reason(b)
 			}
 			f.Queue, f.Ranges = q, append(f.Ranges, r)
 		})

@@ -68,6 +68,7 @@ type Restorer interface {
 	Settled(q queue.ID, from, to queue.Seq, free func(Ref))
 	Delivered(q queue.ID, from, to queue.Seq)
 	Returned(q queue.ID, seq queue.Seq, t queue.Tries)
+	Died(q queue.ID, seq queue.Seq, why queue.Reason)
 	// Define takes a definition. free gets the references of a deleted queue.
 	Define(d *Definition, free func(Ref)) error
 	// Tails and Page are a queue's index from a checkpoint. Page reports whether
@@ -122,6 +123,8 @@ func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
 		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Delivered(q, queue.Seq(a), queue.Seq(b)) })
 	case recReturned:
 		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Returned(q, queue.Seq(a), triesOf(b)) })
+	case recDied:
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Died(q, queue.Seq(a), queue.Reason(b)) })
 	}
 	def, err := parseDefinition(e.Type, e.Payload)
 	if err != nil {

@@ -35,6 +35,9 @@ func (l *listener) Delivered(q queue.ID, from, to queue.Seq) {
 func (l *listener) Returned(q queue.ID, seq queue.Seq, t queue.Tries) {
 	l.add("returned %d/%d %d failed %d", q, seq, t.Returned, t.Failed)
 }
+func (l *listener) Died(q queue.ID, seq queue.Seq, why queue.Reason) {
+	l.add("died %d/%d %s", q, seq, why)
+}
 func (l *listener) Define(d *Definition, _ func(Ref)) error  { l.add("define %+v", *d); return nil }
 func (l *listener) Tails(queue.ID, []uint64)                 {}
 func (l *listener) Page(queue.ID, *queue.Image) (taken bool) { return false }

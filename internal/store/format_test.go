@@ -47,7 +47,7 @@ func TestRecordFormat(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", x.name, got, want)
 		}
 	}
-	for typ, name := range map[uint8]string{1: "publish", 2: "settled", 3: "delivered", 4: "returned", 10: "queue", 11: "queue-gone",
+	for typ, name := range map[uint8]string{1: "publish", 2: "settled", 3: "delivered", 4: "returned", 5: "died", 10: "queue", 11: "queue-gone",
 		12: "exchange", 13: "exchange-gone", 14: "binding", 15: "binding-gone", 16: "counters"} {
 		if TypeName(typ) != name {
 			t.Errorf("type %d is %s, want %s", typ, TypeName(typ), name)

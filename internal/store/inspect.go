@@ -429,6 +429,8 @@ func (in *Inspection) facts(f *Facts, before bool) {
 			q.m.RestoreDelivered(r.From, r.To)
 		case recReturned:
 			q.m.RestoreReturned(r.From, r.Tries)
+		case recDied:
+			q.m.RestoreDied(r.From, r.Died)
 		}
 	}
 }

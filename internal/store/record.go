@@ -15,6 +15,7 @@ const (
 	recSettled      = 2
 	recDelivered    = 3
 	recReturned     = 4
+	recDied         = 5
 	recQueue        = 10
 	recQueueGone    = 11
 	recExchange     = 12
@@ -111,17 +112,18 @@ func messageOf(payload []byte) []byte {
 	return payload[publishFixedBytes+int(binary.LittleEndian.Uint16(payload[2:]))*publishQueueBytes:]
 }
 
-// Settled, delivered and returned records:
+// Settled, delivered, returned and died records:
 //
 //	0 queue id u64 | then for each range: first seq u64 | last seq u64
-//	   (returned: seq u64 | times it has come back u32 | of these, failed u32)
+//	   (returned: seq u64 | times it has come back u32 | of these, failed u32;
+//	   died: seq u64 | reason u64)
 const (
 	factsFixedBytes = 8
 	factBytes       = 16
 )
 
 // factRecords counts the records and payload bytes that facts need, by type.
-func factRecords(facts []queue.Fact) (counts [3]int) {
+func factRecords(facts []queue.Fact) (counts [4]int) {
 	for i := range facts {
 		if t := factType(facts[i].Kind); t >= 0 {
 			counts[t]++
@@ -130,7 +132,7 @@ func factRecords(facts []queue.Fact) (counts [3]int) {
 	return counts
 }
 
-var factTypes = [3]uint8{recSettled, recDelivered, recReturned}
+var factTypes = [4]uint8{recSettled, recDelivered, recReturned, recDied}
 
 // factType is the index into factTypes, -1 for facts that publish records hold.
 func factType(k queue.FactKind) int {
@@ -141,6 +143,8 @@ func factType(k queue.FactKind) int {
 		return 1
 	case queue.Returned:
 		return 2
+	case queue.Died:
+		return 3
 	}
 	return -1
 }
@@ -155,8 +159,11 @@ func putFacts(payload []byte, q queue.ID, facts []queue.Fact, typ int) {
 		}
 		binary.LittleEndian.PutUint64(b, uint64(f.Seq))
 		second := uint64(f.To)
-		if f.Kind == queue.Returned {
+		switch f.Kind {
+		case queue.Returned:
 			second = uint64(f.Tries.Failed)<<32 | uint64(f.Tries.Returned)
+		case queue.Died:
+			second = uint64(f.Reason)
 		}
 		binary.LittleEndian.PutUint64(b[8:], second)
 		b = b[factBytes:]
@@ -166,7 +173,7 @@ func putFacts(payload []byte, q queue.ID, facts []queue.Fact, typ int) {
 // triesOf is the second number of a returned record.
 func triesOf(n uint64) queue.Tries { return queue.Tries{Returned: uint32(n), Failed: uint32(n >> 32)} }
 
-// parseFacts calls f for each pair of a settled, delivered or returned record.
+// parseFacts calls f for each pair of such a record.
 func parseFacts(payload []byte, f func(q queue.ID, a, b uint64)) error {
 	if len(payload) < factsFixedBytes || (len(payload)-factsFixedBytes)%factBytes != 0 {
 		return fmt.Errorf("%w: facts of %d bytes", ErrFormat, len(payload))

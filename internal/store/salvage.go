@@ -84,6 +84,9 @@ func copyFacts(d *Disk, q *InspectedQueue) error {
 			if h.Unsettled || h.Entry.Flags&queue.Redelivered != 0 && h.Tries.Returned == 0 {
 				facts = append(facts, queue.Fact{Kind: queue.Delivered, Seq: h.Seq, To: h.Seq})
 			}
+			if h.Died != 0 {
+				facts = append(facts, queue.Fact{Kind: queue.Died, Seq: h.Seq, Reason: h.Died})
+			}
 		})
 		if err := d.WaitRoom(); err != nil {
 			return err
@@ -99,6 +102,7 @@ type nothing struct{}
 func (nothing) Publish(*Published, Ref, func(Ref)) int          { return 0 }
 func (nothing) Settled(_ queue.ID, _, _ queue.Seq, _ func(Ref)) {}
 func (nothing) Delivered(_ queue.ID, _, _ queue.Seq)            {}
+func (nothing) Died(queue.ID, queue.Seq, queue.Reason)          {}
 func (nothing) Returned(queue.ID, queue.Seq, queue.Tries)       {}
 func (nothing) Define(*Definition, func(Ref)) error             { return nil }
 func (nothing) Tails(queue.ID, []uint64)                        {}

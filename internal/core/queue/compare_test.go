@@ -128,6 +128,8 @@ func (p *pair) replay(f Fact) {
 			p.t.Fatalf("%s: %x is returned and was not out", p.lastOp, f.Seq)
 		}
 		r.out, r.tries = false, f.Tries
+	case Died:
+		r.died = f.Reason
 	case Settled:
 		delete(p.log, f.Seq)
 	}
@@ -140,6 +142,9 @@ func (p *pair) check() {
 		p.t.Fatalf("%s: %d references for %d messages", p.lastOp, len(p.refs), len(p.n.list))
 	}
 	next := Never
+	if k := &p.n.parking; len(k.round) == 0 && k.waiting() > 0 {
+		next = k.at
+	}
 	for level := 0; level <= max(p.n.cfg.MaxPriority, 0); level++ {
 		if m := p.n.headOf(level); m != nil {
 			next = min(next, m.deadline)
@@ -157,6 +162,11 @@ func (p *pair) checkCounts() {
 	ready, bytes := p.n.count(naiveReady)
 	out, _ := p.n.count(naiveOut)
 	moving, _ := p.n.count(naiveMoving)
+	parked, _ := p.n.count(naiveParked)
+	moving += parked
+	if p.m.ParkedCount() != parked {
+		p.t.Fatalf("%s: %d parked, want %d", p.lastOp, p.m.ParkedCount(), parked)
+	}
 	if p.m.ReadyCount() != ready || p.m.ReadyBytes() != bytes || p.m.UnackedCount() != out || p.m.MovingCount() != moving {
 		p.t.Fatalf("%s: %d ready (%d bytes), %d out, %d moving; want %d (%d), %d, %d", p.lastOp,
 			p.m.ReadyCount(), p.m.ReadyBytes(), p.m.UnackedCount(), p.m.MovingCount(), ready, bytes, out, moving)
@@ -187,7 +197,8 @@ func (p *pair) checkLog() {
 		if r == nil {
 			p.t.Fatalf("%s: the log does not know message %d", p.lastOp, m.ref)
 		}
-		if r.tries != m.tries || m.state != naiveMoving && r.out != (m.state == naiveOut) {
+		if r.tries != m.tries || m.state < naiveMoving && r.out != (m.state == naiveOut) ||
+			p.n.cfg.AtLeastOnce && r.died != m.reason {
 			p.t.Fatalf("%s: the log has message %d as %+v, but it is %+v", p.lastOp, m.ref, r, m)
 		}
 	}

@@ -43,6 +43,8 @@ const (
 	Pinned
 	// unsettled messages were out when the broker ended; while a queue is rebuilt.
 	unsettled
+	// parkedFlag: a dead letter that waits for another attempt.
+	parkedFlag
 	// HostFlag is the first of the bits that the machine keeps for its host.
 	HostFlag Flags = 1 << 8
 )
@@ -74,7 +76,10 @@ type Config struct {
 	MaxLengthBytes int64 // -1 none; bodies of ready messages
 	Overflow       Overflow
 	HasDLX         bool
-	MaxPriority    int // -1 none, else 0..255: levels 0..MaxPriority
+	// AtLeastOnce: a dead letter stays until every target has it; see Park. It
+	// means nothing without HasDLX, and needs an Overflow that refuses.
+	AtLeastOnce bool
+	MaxPriority int // -1 none, else 0..255: levels 0..MaxPriority
 	// DeliveryLimit is how many failed deliveries a message survives; -1 any.
 	DeliveryLimit int64
 	// CountCrashes: what is out when the broker ends has failed.

@@ -19,9 +19,7 @@ func (m *Machine) deadline(now Time, ttlMillis int64) Time {
 // Expire ends what is past its time at the head of each level (RabbitMQ's rule:
 // a message behind one that lives longer waits for it, but is never delivered).
 func (m *Machine) Expire(now Time, out *Output) {
-	if len(m.owed) > 0 {
-		m.settleOwed(out)
-	}
+	m.retryParked(now, out)
 	if !m.expiring {
 		return
 	}
@@ -50,13 +48,13 @@ func (m *Machine) Idle(now Time) bool {
 }
 
 // Timed tells whether NextDeadline can be anything but Never.
-func (m *Machine) Timed() bool { return m.expiring || m.cfg.ExpiresMs >= 0 || len(m.owed) > 0 }
+func (m *Machine) Timed() bool { return m.expiring || m.cfg.ExpiresMs >= 0 || m.parked.count > 0 }
 
 // NextDeadline is when the host has to call Expire and Idle next.
 func (m *Machine) NextDeadline() Time {
 	next := Never
-	if len(m.owed) > 0 {
-		return 0
+	if m.parked.count > 0 && m.parked.left == 0 {
+		next = m.parked.at
 	}
 	if m.expiring {
 		for level := range m.levels {

@@ -1,10 +1,20 @@
 package queue
 
 // wouldOverflow tells whether one more ready message of that size is over a
-// limit. As in RabbitMQ it asks before looking for a consumer.
+// limit. As in RabbitMQ it asks before looking for a consumer, and dead letters
+// that have to arrive count.
 func (m *Machine) wouldOverflow(bodyBytes uint32) bool {
-	return m.cfg.MaxLength >= 0 && int64(m.ready)+1 > m.cfg.MaxLength ||
-		m.cfg.MaxLengthBytes >= 0 && m.readyBytes+int64(bodyBytes) > m.cfg.MaxLengthBytes
+	messages, bytes := m.ready, m.readyBytes
+	if m.cfg.AtLeastOnce {
+		messages, bytes = messages+m.moving, bytes+m.movingBytes
+	}
+	return m.cfg.MaxLength >= 0 && int64(messages)+1 > m.cfg.MaxLength ||
+		m.cfg.MaxLengthBytes >= 0 && bytes+int64(bodyBytes) > m.cfg.MaxLengthBytes
+}
+
+// Refuses tells whether Enqueue would refuse a message of that size.
+func (m *Machine) Refuses(bodyBytes uint32) bool {
+	return m.cfg.Overflow != DropHead && m.wouldOverflow(bodyBytes)
 }
 
 // dropOverflow drops from the head, highest priority first, until the ready
@@ -36,9 +46,7 @@ func (m *Machine) kill(l *list, level int, p *page, pos uint64, why Reason, out 
 	m.ready--
 	m.readyBytes -= int64(e.BodyBytes)
 	if m.cfg.HasDLX {
-		l.take(p, pos, true)
-		m.moving++
-		out.Dead = append(out.Dead, Dead{Seq: s, Entry: e, Reason: why})
+		m.die(l, level, p, pos, why, out)
 		return
 	}
 	l.done(p, pos)

@@ -11,17 +11,18 @@ type Machine struct {
 	levels    []list // index is the priority
 	consumers consumers
 
-	ready      int
-	unacked    int
-	moving     int
-	readyBytes int64
-	outBytes   int64 // bodies of the messages that are out
+	ready       int
+	unacked     int
+	moving      int
+	readyBytes  int64
+	outBytes    int64 // bodies of the messages that are out
+	movingBytes int64 // of those that are moving
 
 	totals   Totals
 	tries    map[Seq]Tries // of messages that came back
-	owed     []Seq         // moving, and not yet reported: see countCrashes
-	expiring bool          // some message has had a deadline
-	lastUsed Time          // for ExpiresMs
+	parked   parking
+	expiring bool // some message has had a deadline
+	lastUsed Time // for ExpiresMs
 }
 
 // New returns an empty queue created at now.
@@ -71,7 +72,7 @@ const (
 // Enqueue offers one message. Deliveries that it makes possible, drops at the
 // limit and messages that are already past their time are appended to out.
 func (m *Machine) Enqueue(now Time, msg Message, out *Output) Verdict {
-	if m.cfg.Overflow != DropHead && m.wouldOverflow(msg.BodyBytes) {
+	if m.Refuses(msg.BodyBytes) {
 		if m.cfg.Overflow == RejectPublishDLX && m.cfg.HasDLX {
 			return RefusedToDLX
 		}
@@ -216,29 +217,11 @@ func (m *Machine) Reject(s Seq, out *Output) bool {
 	m.unacked--
 	m.outBytes -= int64(p.entries[s.pos()%pageLen].BodyBytes)
 	if m.cfg.HasDLX {
-		i := s.pos() % pageLen
-		p.ready[i/64] |= 1 << (i % 64) // out and ready together: moving
-		m.moving++
-		out.Dead = append(out.Dead, Dead{Seq: s, Entry: p.entries[i], Reason: Rejected})
+		m.die(l, s.level(), p, s.pos(), Rejected, out)
 		return true
 	}
 	e := p.entries[s.pos()%pageLen]
 	l.done(p, s.pos())
-	m.forget(s, e, out)
-	out.Released = append(out.Released, e)
-	return true
-}
-
-// FinishMove ends a message that Output.Dead named, once it stands in its
-// targets or nobody wants it.
-func (m *Machine) FinishMove(s Seq, out *Output) bool {
-	l, p := m.locate(s)
-	if p == nil || !l.isMoving(p, s.pos()) {
-		return false
-	}
-	e := p.entries[s.pos()%pageLen]
-	l.done(p, s.pos())
-	m.moving--
 	m.forget(s, e, out)
 	out.Released = append(out.Released, e)
 	return true
@@ -268,11 +251,11 @@ func (m *Machine) Get(now Time, noAck bool, out *Output) (Delivery, bool) {
 	return d, true
 }
 
-// Purge drops everything that is ready and returns how much that was.
+// Purge drops everything that is ready or parked and returns how much that was.
 func (m *Machine) Purge(out *Output) int {
-	n := m.ready
-	if n == 0 {
-		return 0
+	n := m.ready + m.purgeParked(out)
+	if m.ready == 0 {
+		return n
 	}
 	for level := range m.levels {
 		l := &m.levels[level]
@@ -317,7 +300,8 @@ func (m *Machine) Close(out *Output) int {
 		c.attached, c.blocked = false, false
 	}
 	m.consumers = consumers{single: m.cfg.SingleActive}
-	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.tries, m.owed = 0, 0, 0, 0, 0, nil, nil
+	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.movingBytes, m.tries = 0, 0, 0, 0, 0, 0, nil
+	m.parked = parking{}
 	return n
 }
 

@@ -36,6 +36,9 @@ func TestMachineOverManyPages(t *testing.T) {
 			cfg := NoLimits()
 			cfg.Durable = true
 			cfg.HasDLX = seed%2 == 1
+			if seed%4 == 3 {
+				cfg.AtLeastOnce, cfg.Overflow = true, RejectPublish
+			}
 			if seed%4 == 2 {
 				cfg.MaxPriority = 1
 			}
@@ -62,6 +65,7 @@ func drawConfig(choose func(string, int, int) int) Config {
 	cfg.HasDLX = choose("dlx", 0, 1) == 0
 	cfg.SingleActive = some("single active")
 	cfg.Overflow = Overflow(choose("overflow", 0, 2))
+	cfg.AtLeastOnce = cfg.HasDLX && cfg.Overflow != DropHead && some("at least once")
 	if some("queue ttl") {
 		cfg.MessageTTLMs = int64(choose("ttl ms", 0, 30))
 	}
@@ -115,6 +119,7 @@ type replayed struct {
 	ref   uint64
 	out   bool
 	tries Tries
+	died  Reason
 }
 
 func newPair(t fataler, choose func(string, int, int) int, cfg Config) *pair {
@@ -236,7 +241,9 @@ func (p *pair) settle(m *naiveMessage, how string) {
 		foreseen = p.m.ForeseeReturn(slices.Clone(p.out.Facts), m.seq, GivenBack)
 	case how == "fail":
 		foreseen = p.m.ForeseeReturn(slices.Clone(p.out.Facts), m.seq, Failed)
-	case how == "ack" || how == "reject" && !p.m.cfg.HasDLX:
+	case how == "reject":
+		foreseen = p.m.ForeseeReject(slices.Clone(p.out.Facts), m.seq)
+	case how == "ack":
 		foreseen = p.m.Foresee(slices.Clone(p.out.Facts), m.seq)
 	}
 	switch how {
@@ -277,10 +284,17 @@ func (p *pair) settle(m *naiveMessage, how string) {
 func (p *pair) finishMoves() {
 	p.lastOp = "finish moves"
 	for _, m := range p.inState(naiveMoving) {
-		if p.choose("finish", 0, 2) == 0 {
+		switch how := p.choose("finish", 0, 3); {
+		case how == 0:
+			continue
+		case how == 1 && p.n.cfg.AtLeastOnce:
+			p.n.park(p.now, m)
+			if !p.m.Park(p.now, m.seq) || p.m.Park(p.now, m.seq) {
+				p.t.Fatalf("Park of %d: not once", m.ref)
+			}
 			continue
 		}
-		p.n.end(m, true)
+		p.n.moved(m)
 		if !p.m.FinishMove(m.seq, &p.out) || p.m.FinishMove(m.seq, &p.out) {
 			p.t.Fatalf("FinishMove of %d: not once", m.ref)
 		}
@@ -352,6 +366,9 @@ func (p *pair) unsubscribeOrCredit() {
 func (p *pair) pass() {
 	p.lastOp = "pass"
 	p.now += Time(p.choose("ms", 0, 25)) * 1e6
+	if p.choose("long", 0, 3) == 0 {
+		p.now += Time(p.choose("seconds", 0, 40)) * 1e9
+	}
 	if p.choose("late", 0, 1) == 1 {
 		return
 	}
@@ -383,7 +400,7 @@ func (p *pair) purgeOrRelocate() {
 	moved := 0
 	for c := (Cursor{}); p.m.Relocate(&c, func(e Entry) uint64 { moved++; return p.relocated(e) }); {
 	}
-	if want := len(p.inState(naiveReady)) + len(p.inState(naiveOut)); moved != want {
+	if want := len(p.inState(naiveReady)) + len(p.inState(naiveOut)) + len(p.inState(naiveParked)); moved != want {
 		p.t.Fatalf("Relocate showed %d messages, want %d", moved, want)
 	}
 }
@@ -418,7 +435,7 @@ func (p *pair) drain(left int) {
 		p.compareOutput()
 	}
 	for _, m := range p.inState(naiveMoving) {
-		p.n.end(m, true)
+		p.n.moved(m)
 		p.m.FinishMove(m.seq, &p.out)
 	}
 	list := p.inState(naiveOut)

@@ -10,6 +10,8 @@ type naive struct {
 	consumers []*naiveConsumer
 	turns     map[int][]*naiveConsumer // by priority: who has not run out of credit, next one first
 	out       naiveOutput
+
+	parking naiveParking
 }
 
 type naiveState uint8
@@ -18,6 +20,8 @@ const (
 	naiveReady naiveState = iota
 	naiveOut
 	naiveMoving
+	naiveParked // among those moving
+	naiveGone
 )
 
 type naiveMessage struct {
@@ -29,6 +33,7 @@ type naiveMessage struct {
 	state       naiveState
 	tries       Tries
 	redelivered bool
+	reason      Reason // of a dead one
 	taker       *naiveConsumer
 	seq         Seq // as the machine named it; 0 until seen
 	seen        bool
@@ -87,6 +92,7 @@ func (n *naive) find(ref uint64) *naiveMessage {
 
 func (n *naive) end(m *naiveMessage, release bool) {
 	n.list = slices.DeleteFunc(n.list, func(x *naiveMessage) bool { return x == m })
+	m.state = naiveGone
 	if release {
 		n.out.released = append(n.out.released, m.ref)
 	}
@@ -118,12 +124,18 @@ func (n *naive) die(m *naiveMessage, reason Reason) {
 		n.end(m, true)
 		return
 	}
-	m.state = naiveMoving
+	m.state, m.reason = naiveMoving, reason
 	n.out.dead = append(n.out.dead, naiveDead{m.ref, reason})
 }
 
 func (n *naive) over(extraMessages int, extraBytes int64) bool {
 	messages, bytes := n.count(naiveReady)
+	if n.cfg.AtLeastOnce {
+		for _, state := range []naiveState{naiveMoving, naiveParked} {
+			more, moreBytes := n.count(state)
+			messages, bytes = messages+more, bytes+moreBytes
+		}
+	}
 	return n.cfg.MaxLength >= 0 && int64(messages+extraMessages) > n.cfg.MaxLength ||
 		n.cfg.MaxLengthBytes >= 0 && bytes+extraBytes > n.cfg.MaxLengthBytes
 }
@@ -165,7 +177,101 @@ func (n *naive) expire(now Time, level int) {
 	}
 }
 
+// naiveParking is the dead letters that wait for another attempt, in order, with
+// those of the running round among them, and those that are gone.
+type naiveParking struct {
+	list   []*naiveMessage
+	round  []*naiveMessage // not heard of yet
+	cursor int             // where the last round ended
+	resume int             // where the one before a probe did
+	probe  bool
+	moved  bool
+	at     Time
+	pause  Time
+}
+
+func (k *naiveParking) heard(m *naiveMessage, moved bool) bool {
+	i := slices.Index(k.round, m)
+	if i < 0 {
+		return false
+	}
+	k.round = slices.Delete(k.round, i, i+1)
+	k.moved = k.moved || moved
+	if len(k.round) == 0 && (k.moved || k.probe) {
+		k.at = 0
+	}
+	return true
+}
+
+// park keeps a dead letter that did not reach every target.
+func (n *naive) park(now Time, m *naiveMessage) {
+	k := &n.parking
+	if k.heard(m, false) {
+		m.state = naiveParked
+		return
+	}
+	if len(k.round) == 0 && k.waiting() == 0 {
+		*k = naiveParking{at: now + 1e9, pause: 2e9}
+	}
+	m.state = naiveParked
+	k.list = append(k.list, m)
+}
+
+func (k *naiveParking) waiting() (count int) {
+	for _, m := range k.list {
+		if m.state == naiveParked {
+			count++
+		}
+	}
+	return count
+}
+
+// retry begins the next round, if it is time and the last one is over.
+func (k *naiveParking) retry(now Time, out *naiveOutput) {
+	waiting := k.waiting()
+	if waiting == 0 || len(k.round) > 0 || now < k.at {
+		return
+	}
+	if k.moved {
+		k.pause = 1e9
+	} else if k.probe {
+		k.cursor = max(k.cursor, k.resume)
+	}
+	k.at = now + k.pause
+	from, size, before := 0, 32, k.cursor
+	oldestAlone := !k.moved && !k.probe && waiting > 32
+	if k.moved || k.probe {
+		from = k.cursor
+	} else if oldestAlone {
+		size = 1
+	}
+	for range k.list {
+		if len(k.round) == size {
+			break
+		}
+		m := k.list[from%len(k.list)]
+		from = from%len(k.list) + 1
+		if m.state == naiveParked {
+			m.state = naiveMoving
+			k.round = append(k.round, m)
+			out.dead = append(out.dead, naiveDead{m.ref, m.reason})
+		}
+	}
+	k.cursor, k.probe, k.moved = from, oldestAlone, false
+	if oldestAlone {
+		k.resume = before
+	} else {
+		k.pause = min(2*k.pause, 30e9)
+	}
+}
+
+// moved ends a dead letter that did.
+func (n *naive) moved(m *naiveMessage) {
+	n.parking.heard(m, true)
+	n.end(m, true)
+}
 func (n *naive) expireAll(now Time) {
+	n.parking.retry(now, &n.out)
 	for level := 0; level <= max(n.cfg.MaxPriority, 0); level++ {
 		n.expire(now, level)
 	}
@@ -281,6 +387,12 @@ func (n *naive) purge() (purged int) {
 	for m := n.head(); m != nil; m = n.head() {
 		n.end(m, true)
 		purged++
+	}
+	for _, m := range slices.Clone(n.list) {
+		if m.state == naiveParked {
+			n.end(m, true)
+			purged++
+		}
 	}
 	return purged
 }

@@ -57,6 +57,8 @@ const (
 	Returned
 	// Settled: Seq is done (acked, dropped, expired, or moved).
 	Settled
+	// Died: Seq is dead for Reason, and kept until every target has it.
+	Died
 )
 
 // extend adds a fact about one message, to the range before it if it follows.
@@ -80,11 +82,12 @@ func extendRange(facts []Fact, kind FactKind, from, to Seq) []Fact {
 // Fact is something that happened to a persistent message of a durable queue,
 // in the past tense: what a log must hold so that replay rebuilds the queue.
 type Fact struct {
-	Kind  FactKind
-	Seq   Seq
-	To    Seq // Settled and Delivered: the last of a range that begins at Seq
-	Tries Tries
-	Entry Entry
+	Kind   FactKind
+	Seq    Seq
+	To     Seq // Settled and Delivered: the last of a range that begins at Seq
+	Tries  Tries
+	Reason Reason
+	Entry  Entry
 }
 
 // Delivery is the effect of handing a message to a consumer.
@@ -124,7 +127,8 @@ func (r Reason) String() string {
 }
 
 // Dead is the effect of a message that must go to the queue's dead-letter
-// exchange. The message is in state moving until the host calls FinishMove.
+// exchange. The message is in state moving until the host calls FinishMove, or
+// hands it back with Park.
 type Dead struct {
 	Seq    Seq
 	Entry  Entry

@@ -29,7 +29,7 @@ func (m *Machine) walkPage(c *Cursor, f func(l *list, p *page, pos uint64)) (mor
 			continue
 		}
 		l.eachInPage(i, func(p *page, pos uint64) {
-			if !l.isMoving(p, pos) {
+			if !l.isMoving(p, pos) || p.entries[pos%pageLen].Flags&parkedFlag != 0 {
 				f(l, p, pos)
 			}
 		})
@@ -49,6 +49,8 @@ type Held struct {
 	Out      bool // with a consumer
 	// Unsettled: it was out when the broker ended; while a queue is rebuilt.
 	Unsettled bool
+	// Died is why it is dead, if it is kept until every target has it.
+	Died Reason
 }
 
 // Walk shows the messages of one page, unless it is cold, and except those on
@@ -57,7 +59,7 @@ func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 	return m.walkPage(c, func(l *list, p *page, pos uint64) {
 		s := makeSeq(c.level, pos)
 		e := p.entries[pos%pageLen]
-		f(Held{s, e, p.deadline(pos), m.tries[s], uint8(c.level), l.isOut(p, pos), e.Flags&unsettled != 0})
+		f(Held{s, e, p.deadline(pos), m.tries[s], uint8(c.level), l.isOut(p, pos) && !l.isMoving(p, pos), e.Flags&unsettled != 0, e.Flags.death()})
 	})
 }
 
@@ -65,7 +67,11 @@ func (m *Machine) Walk(c *Cursor, f func(Held)) (more bool) {
 // that reference, and not on its way to a dead-letter exchange.
 func (m *Machine) Holds(s Seq, ref uint64) bool {
 	l, p := m.locate(s)
-	return p != nil && l.isLive(p, s.pos()) && !l.isMoving(p, s.pos()) && p.entries[s.pos()%pageLen].Ref == ref
+	if p == nil || !l.isLive(p, s.pos()) {
+		return false
+	}
+	e := p.entries[s.pos()%pageLen]
+	return e.Ref == ref && (!l.isMoving(p, s.pos()) || e.Flags&parkedFlag != 0)
 }
 
 // Moved gives a message that Holds its new reference.

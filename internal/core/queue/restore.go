@@ -74,6 +74,14 @@ func (m *Machine) RestoreReturned(s Seq, t Tries) {
 	})
 }
 
+// RestoreDied marks a message as dead.
+func (m *Machine) RestoreDied(s Seq, why Reason) {
+	m.eachLive(s, s, func(_ *list, p *page, pos uint64) {
+		e := &p.entries[pos%pageLen]
+		e.Flags = e.Flags&^deathMask | Flags(why)<<deathShift&deathMask
+	})
+}
+
 // Restored ends a rebuild: the queue takes messages from now on. The facts it
 // appends say what the crash has counted; until they are logged, another crash
 // is the same one.

@@ -19,7 +19,7 @@ import (
 //
 //	queue [durable] [facts] [autodelete] [single] [dlx] [ttl=100ms] [expires=1s]
 //	      [length=3] [bytes=100] [overflow=reject|reject-dlx] [priorities=10]
-//	      [limit=2]
+//	      [limit=2] [arrive]   arrive: a dead letter stays until every target has it
 //	                         starts a new queue; facts lists what a log gets
 //	publish NAME… [persistent] [ttl=100ms] [bytes=1] [priority=3]
 //	consume NAME [credit=N] [noack] [exclusive] [priority=N]; cancel NAME
@@ -27,6 +27,7 @@ import (
 //	ack, requeue, fail, reject NAME…   as a consumer does it; its credit comes back
 //	putback NAME…            a delivery that the host could not carry out
 //	moved NAME…              a dead letter has reached its targets
+//	park NAME…               it has not reached all of them
 //	get [noack]; purge; touch; close; counts; count NAME
 //	advance 50ms             lets time pass; the timers call when the queue asks
 //	late 50ms                lets time pass and the timers oversleep
@@ -129,6 +130,8 @@ func newStage(t *testing.T, opts []string) *stage {
 			cfg.SingleActive = true
 		case "dlx":
 			cfg.HasDLX = true
+		case "arrive":
+			cfg.AtLeastOnce = true
 		case "ttl":
 			cfg.MessageTTLMs = s.span(val).Milliseconds()
 		case "expires":
@@ -189,7 +192,7 @@ func (s *stage) run(cmd string, words []string) {
 		}
 	case "consume":
 		s.consume(names[0], opts)
-	case "ack", "requeue", "fail", "reject", "putback", "moved":
+	case "ack", "requeue", "fail", "reject", "putback", "moved", "park":
 		s.settle(cmd, names)
 	case "advance":
 		s.advance(s.now + Time(s.span(names[0])))
@@ -228,8 +231,8 @@ func (s *stage) runOther(cmd string, names []string, opts map[string]string) {
 	case "count":
 		s.say("%s", tries(s.m.Tries(s.seqs[names[0]])))
 	case "counts":
-		s.say("ready %d (%d bytes), out %d, moving %d, consumers %d",
-			s.m.ReadyCount(), s.m.ReadyBytes(), s.m.UnackedCount(), s.m.MovingCount(), s.m.ConsumerCount())
+		s.say("ready %d (%d bytes), out %d, moving %d, consumers %d%s",
+			s.m.ReadyCount(), s.m.ReadyBytes(), s.m.UnackedCount(), s.m.MovingCount(), s.m.ConsumerCount(), s.parked())
 	default:
 		s.t.Fatalf("unknown command %q", cmd)
 	}
@@ -311,10 +314,12 @@ func (s *stage) settle(cmd string, names []string) {
 			ok = s.m.Reject(seq, &s.out)
 		case "moved":
 			ok = s.m.FinishMove(seq, &s.out)
+		case "park":
+			ok = s.m.Park(s.now, seq)
 		}
 		if !ok {
 			s.say("%s is not out", name)
-		} else if c := s.takers[name]; c != nil && cmd != "moved" {
+		} else if c := s.takers[name]; c != nil && cmd != "moved" && cmd != "park" {
 			delete(s.takers, name)
 			if g := c.Gate.(*counter); g.left >= 0 {
 				g.left++
@@ -322,7 +327,7 @@ func (s *stage) settle(cmd string, names []string) {
 			s.m.Unblock(c)
 		}
 	}
-	if cmd != "moved" {
+	if cmd != "moved" && cmd != "park" {
 		s.m.Requeued(s.now, &s.out)
 	}
 }
@@ -403,6 +408,13 @@ func (s *stage) flush() {
 	s.out.Reset()
 }
 
+func (s *stage) parked() string {
+	if n := s.m.ParkedCount(); n > 0 {
+		return fmt.Sprintf(", parked %d", n)
+	}
+	return ""
+}
+
 func tries(t Tries) string {
 	if t.Failed > 0 {
 		return fmt.Sprintf("count %d, failed %d", t.Returned, t.Failed)
@@ -419,6 +431,8 @@ func (s *stage) sayFact(f Fact) {
 		s.say("log delivered %s", name)
 	case Returned:
 		s.say("log returned %s, %s", name, tries(f.Tries))
+	case Died:
+		s.say("log died %s, %s", name, f.Reason)
 	case Settled:
 		s.say("log settled %s", name)
 	}

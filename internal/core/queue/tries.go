@@ -73,40 +73,40 @@ func (m *Machine) over(t Tries) bool {
 func (m *Machine) Tries(s Seq) Tries { return m.tries[s] }
 
 // countCrashes has everything that was out when the broker ended come back as
-// failed. What is over the limit by that is owed: it dies at the first Expire.
+// failed. What is over the limit by that, or died before, is parked, or ends
+// without a dead-letter exchange.
 func (m *Machine) countCrashes(out *Output) {
 	for level := range m.levels {
 		l := &m.levels[level]
-		count := func(p *page, pos uint64) {
-			e, s := &p.entries[pos%pageLen], makeSeq(level, pos)
-			if e.Flags&unsettled != 0 {
-				p.changed = true
-				e.Flags = e.Flags&^unsettled | Redelivered
-				m.setTries(s, m.tries[s].after(Failed))
-				out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Tries: m.tries[s]})
-			}
-			if m.over(m.tries[s]) {
-				m.ready--
-				m.readyBytes -= int64(e.BodyBytes)
-				l.take(p, pos, true)
-				m.moving++
-				m.owed = append(m.owed, s)
-			}
-		}
 		for i := l.first; i < len(l.pages); i++ {
-			l.eachInPage(i, count)
+			l.eachInPage(i, func(p *page, pos uint64) { m.countCrash(l, p, makeSeq(level, pos), out) })
 		}
 	}
 }
 
-// settleOwed lets die what was over its limit when the queue was rebuilt.
-func (m *Machine) settleOwed(out *Output) {
-	for _, s := range m.owed {
-		if _, p := m.locate(s); m.cfg.HasDLX {
-			out.Dead = append(out.Dead, Dead{Seq: s, Entry: p.entries[s.pos()%pageLen], Reason: DeliveryLimit})
-		} else {
-			m.FinishMove(s, out)
-		}
+func (m *Machine) countCrash(l *list, p *page, s Seq, out *Output) {
+	e := &p.entries[s.pos()%pageLen]
+	died := e.Flags.death()
+	crashed := e.Flags&unsettled != 0 && died == 0
+	if e.Flags&(unsettled|parkedFlag) != 0 {
+		e.Flags &^= unsettled | parkedFlag
+		p.changed = true
 	}
-	m.owed = nil
+	if crashed {
+		e.Flags |= Redelivered
+		m.setTries(s, m.tries[s].after(Failed))
+		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Tries: m.tries[s]})
+	}
+	switch {
+	case died != 0:
+		m.parkRestored(l, p, s, died)
+	case !m.over(m.tries[s]):
+	case m.cfg.HasDLX:
+		m.parkRestored(l, p, s, DeliveryLimit)
+		if m.cfg.AtLeastOnce {
+			out.Facts = append(out.Facts, Fact{Kind: Died, Seq: s, Reason: DeliveryLimit})
+		}
+	default:
+		m.kill(l, s.level(), p, s.pos(), DeliveryLimit, out)
+	}
 }

@@ -73,6 +73,13 @@ type QueueConfig struct {
 	SingleActiveConsumer bool
 }
 
+// AtLeastOnce tells whether a dead letter stays until every target has it. As in
+// RabbitMQ that takes a queue that refuses what is over its limits; another one
+// falls back to at most once.
+func (c *QueueConfig) AtLeastOnce() bool {
+	return c.Type == Quorum && c.AtLeastOnceDLX && c.HasDLX && c.Overflow == RejectPublish
+}
+
 // parseConfig reads arguments that checkQueueArgs has accepted.
 func parseConfig(args wire.Table) QueueConfig {
 	c := QueueConfig{
