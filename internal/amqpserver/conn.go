@@ -41,7 +41,7 @@ type conn struct {
 	mechanism  string
 
 	eng      *engine.Conn // nil until connection.open
-	channels map[uint16]*channel
+	channels channelSet
 	busy     []*channel // with content to detach at the end of the read
 	closing  bool       // connection.close sent: only close-ok matters
 	deaf     bool       // out of step: read and drop, so that the client can read our close
@@ -65,7 +65,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
 		srv: s, nc: nc, peer: nc.RemoteAddr().String(),
 		buf: make([]byte, idleBufferBytes), frameMax: preAuthFrameMax,
-		channels: make(map[uint16]*channel), pulse: pulse{quiet: s.quiet},
+		channels: channelSet{byID: make(map[uint16]*channel)}, pulse: pulse{quiet: s.quiet},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func (c *conn) fail(channelID uint16, e *wire.Error) (over bool) {
 	c.eng.Flush()
 	if e.Scope == wire.ScopeChannel {
-		if ch := c.channels[channelID]; ch != nil && ch.eng != nil {
+		if ch := c.channels.get(channelID); ch != nil && ch.eng != nil {
 			c.srv.logger.Info("channel closed", "peer", c.peer, "channel", channelID, "error", e)
 			c.closeChannel(ch)
 			c.eng.Out.Send(channelID, &wire.ChannelClose{

@@ -20,13 +20,38 @@ type channel struct {
 	closedByBoth bool
 }
 
+// channelSet is a connection's channels by number. The one that was asked for last
+// is at hand: the three frames of a message ask for the same one.
+type channelSet struct {
+	byID map[uint16]*channel
+	last *channel
+}
+
+func (s *channelSet) get(id uint16) *channel {
+	if s.last != nil && s.last.id == id {
+		return s.last
+	}
+	ch := s.byID[id]
+	if ch != nil {
+		s.last = ch
+	}
+	return ch
+}
+
+func (s *channelSet) add(ch *channel) { s.byID[ch.id] = ch }
+
+func (s *channelSet) remove(id uint16) {
+	delete(s.byID, id)
+	s.last = nil
+}
+
 // handleFrame handles one frame. frame is all of it; its capacity reaches to the
 // end of the read buffer. It reports true when the connection is over.
 func (c *conn) handleFrame(f wire.Frame, frame []byte) (over bool) {
 	if f.Channel == 0 || c.closing {
 		return c.handleChannelZero(f)
 	}
-	ch := c.channels[f.Channel]
+	ch := c.channels.get(f.Channel)
 	if ch == nil {
 		return c.handleUnopened(f)
 	}
@@ -84,7 +109,7 @@ func (c *conn) handleUnopened(f wire.Frame) (over bool) {
 			return c.fail(0, wire.ConnectionError(wire.NotAllowed,
 				"number of channels opened (%d) has reached the negotiated channel_max (%d)", c.eng.ChannelCount(), c.channelMax))
 		}
-		c.channels[f.Channel] = &channel{id: f.Channel, eng: c.eng.OpenChannel(f.Channel)}
+		c.channels.add(&channel{id: f.Channel, eng: c.eng.OpenChannel(f.Channel)})
 		c.eng.Out.Send(f.Channel, &wire.ChannelOpenOk{})
 		return false
 	case wire.FrameHeader, wire.FrameBody:
@@ -104,13 +129,13 @@ func (c *conn) handleClosingChannel(ch *channel, f wire.Frame) (over bool) {
 	}
 	switch wire.PeekMethod(f.Payload) {
 	case wire.IDChannelCloseOk:
-		delete(c.channels, ch.id)
+		c.channels.remove(ch.id)
 	case wire.IDChannelClose:
 		ch.closedByBoth = true
 		c.eng.Out.Send(ch.id, &wire.ChannelCloseOk{})
 	case wire.IDChannelOpen:
 		if ch.closedByBoth {
-			delete(c.channels, ch.id)
+			c.channels.remove(ch.id)
 			return c.handleUnopened(f)
 		}
 	}

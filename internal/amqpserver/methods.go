@@ -32,7 +32,7 @@ func (c *conn) handleChannelMethod(ch *channel, m wire.Method) (known bool, err 
 		return true, wire.ConnectionError(wire.ChannelErrorCode, "second 'channel.open' seen")
 	case *wire.ChannelClose:
 		c.closeChannel(ch)
-		delete(c.channels, ch.id)
+		c.channels.remove(ch.id)
 		c.eng.Out.Send(ch.id, &wire.ChannelCloseOk{})
 		return true, nil
 	case *wire.ChannelFlow:
