@@ -79,6 +79,9 @@ func (e *Engine) Open(vhost string, info ConnInfo) (*Conn, *wire.Error) {
 	}
 	c.name = connectionName(c.ID, &c.info)
 	e.churn.connectionsOpened.Add(1)
+	if e.disk != nil {
+		c.Out.waitWritten = e.disk.WaitWritten
+	}
 	e.mu.Lock()
 	e.conns[c] = struct{}{}
 	e.mu.Unlock()

@@ -242,6 +242,7 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 		fetch := store.Ref(w.out.Fetch)
 		w.out.Fetch = 0 // loaded here and now, not by carry
 		if ok {
+			w.logFacts(q) // before it can be sent
 			ch.sendGetOk(w, q, d, noAck)
 		} else if fetch == 0 {
 			ch.countGetEmpty(w)
@@ -286,6 +287,9 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 		tag = ch.unacked.Add(out{src, d.Seq, ch.unacked.LastTag() + 1})
 	}
 	ch.countGet(w, noAck, d.Entry.Flags&queue.Redelivered != 0)
+	if q.marks && !noAck {
+		o.mark = w.facts
+	}
 	before := len(o.buf)
 	if rec := w.visible(q, &d); !o.closed && rec != nil {
 		o.buf = rec.AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/warrenmq/warren/internal/seglog"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -41,6 +42,11 @@ type Outbox struct {
 	writing  int
 	held     atomic.Int64 // bytes reserved, gathered or being written
 	finished bool         // close once everything gathered has been written
+	// mark is the position in the log that has to survive this process before what
+	// has gathered may be sent: deliveries of queues with a delivery limit. A message
+	// that kills its consumer and this process with it has to have been counted.
+	mark        seglog.LSN
+	waitWritten func(seglog.LSN) error
 }
 
 func newOutbox() *Outbox {
@@ -54,6 +60,16 @@ func newOutbox() *Outbox {
 // outbox is closed, or finished and empty. The caller writes the bytes and then
 // calls Done.
 func (o *Outbox) Next() (b []byte, ok bool) {
+	b, mark, ok := o.next()
+	if mark > 0 {
+		// A log that has failed closes the connection; until then this is no reason
+		// to keep anything back.
+		_ = o.waitWritten(mark)
+	}
+	return b, ok
+}
+
+func (o *Outbox) next() (b []byte, mark seglog.LSN, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.buf) == 0 && !o.closed && !o.finished {
@@ -62,12 +78,12 @@ func (o *Outbox) Next() (b []byte, ok bool) {
 	}
 	o.waiting = false
 	if o.closed || len(o.buf) == 0 {
-		return nil, false
+		return nil, 0, false
 	}
-	b = o.buf
+	b, mark, o.mark = o.buf, o.mark, 0
 	o.buf, o.spare = o.spare[:0], nil
 	o.writing = len(b)
-	return b, true
+	return b, mark, true
 }
 
 // Done tells that the bytes of the last Next are written. It reports whether

@@ -19,6 +19,7 @@ type Queue struct {
 	m  *queue.Machine
 	// arrived are the targets that have a dead letter already that others do not.
 	arrived  map[queue.Seq][]queue.ID
+	marks    bool          // what it hands out is in the log before it is sent; see Outbox.mark
 	counted  bool          // a quorum queue: it keeps everything, and receivers see how often a message has come back
 	dead     bool          // deleted: publishers route again, everybody else gives up
 	fetching bool          // a goroutine brings the head into memory
@@ -55,6 +56,7 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		CountCrashes:   q.counted,
 		AtLeastOnce:    c.AtLeastOnce(),
 	}, now)
+	q.marks = def.Durable && c.DeliveryLimit >= 0
 	if e.disk != nil {
 		q.m.Resident = e.resident
 	}

@@ -194,3 +194,74 @@ func TestQuorumQueueKeepsTransientMessages(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCrashesAreCounted hands a message out, by poll and to a consumer, and kills
+// the process as soon as the client has it: each time it comes with one more failed
+// delivery, until the limit of three ends it.
+func TestCrashesAreCounted(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	declareQuorum(t, ch, "dead")
+	declareQuorum(t, ch, "q", wire.Field{Key: "x-delivery-limit", Value: int32(3)},
+		wire.Field{Key: "x-dead-letter-exchange", Value: ""}, wire.Field{Key: "x-dead-letter-routing-key", Value: "dead"})
+	publishIDs(t, ch, "q", 1)
+	must(t, e.settled())
+	for crash := range 4 {
+		c, ch := open(t, e)
+		if crash%2 == 0 {
+			if ok, err := ch.Get("q", false); !ok || err != nil {
+				t.Fatalf("after %d crashes there is nothing to get: %v", crash, err)
+			}
+		} else {
+			consume(t, ch, Consume{Queue: "q"})
+		}
+		if got := deliveryCount(t, c); got != int64(crash) {
+			t.Fatalf("after %d crashes the count is %d", crash, got)
+		}
+		clone := fsys.CrashClone(vfs.KeepAll, nil) // a kill, and not a power loss
+		e.Abandon()
+		fsys = clone
+		e = openDurable(t, fsys)
+		if crash%2 == 1 {
+			if err := e.checkpoint(func() bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	e.clock.(*handClock).advance(time.Second)
+	sameIDs(t, "source", idsIn(t, e, "q"))
+	sameIDs(t, "dead", idsIn(t, e, "dead"), 1)
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// deliveryCount takes what a connection sends, which is one message, and returns
+// its x-delivery-count, 0 if it has none.
+func deliveryCount(t testing.TB, c *Conn) (count int64) {
+	t.Helper()
+	for messages := 0; messages == 0; {
+		b, _ := c.Out.Next() // waits: the message may have to be read from the disk
+		for rest := b; len(rest) > 0; {
+			f, n, err := wire.ParseFrame(rest, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+			if f.Type != wire.FrameHeader {
+				continue
+			}
+			messages++
+			p, err := wire.ParseProperties(f.Payload[12:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, ok := p.Headers.Get("x-delivery-count"); ok {
+				count = v.(int64)
+			}
+		}
+		c.Out.Done(b)
+	}
+	return count
+}

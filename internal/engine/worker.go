@@ -5,6 +5,7 @@ import (
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/session"
 	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/seglog"
 	"github.com/warrenmq/warren/internal/store"
 )
 
@@ -16,6 +17,7 @@ type worker struct {
 	out    queue.Output
 	rel    store.Releaser
 	pos    session.Position // highest log position appended in this run
+	facts  seglog.LSN       // the position behind the facts that were logged last
 	dead   []deadItem       // dead letters to move once no lock is held
 	unused []unusedQueue    // queues to delete once no lock is held
 	bcc    []byte           // records rewritten without their BCC header
@@ -77,7 +79,7 @@ func (w *worker) carry(q *Queue) {
 // nothing may bring the message back.
 func (w *worker) logFacts(q *Queue) {
 	if len(w.out.Facts) > 0 && w.e.disk != nil {
-		w.e.disk.Facts(q.id, w.out.Facts)
+		w.facts = w.e.disk.Facts(q.id, w.out.Facts)
 	}
 	w.out.Facts = w.out.Facts[:0]
 }
@@ -136,6 +138,9 @@ func (w *worker) deliver(q *Queue) {
 				tag = c.ch.unacked.Add(out{&c.src, d.Seq, c.ch.unacked.LastTag() + 1})
 			}
 			w.tally.delivered(c.ch, d.Done, d.Entry.Flags&queue.Redelivered != 0)
+			if q.marks && !d.Done {
+				o.mark = w.facts
+			}
 			before := len(o.buf)
 			o.buf = rec.AppendDeliver(o.buf, c.ch.target, c.tag, tag, d.Entry.Flags&queue.Redelivered != 0)
 			grown += len(o.buf) - before - int(d.Entry.BodyBytes) - deliverOverheadBytes

@@ -88,6 +88,7 @@ func (l *Log) write(batches []*batch) error {
 			return fmt.Errorf("write %s: %w", b.file.name(), err)
 		}
 		l.written.Add(alignPage(b.end) - b.start)
+		l.hand(b.first + LSN(b.records))
 		if i+1 == len(batches) || batches[i+1].file != b.file {
 			if err := f.Datasync(); err != nil {
 				return fmt.Errorf("sync %s: %w", b.file.name(), err)
@@ -96,6 +97,16 @@ func (l *Log) write(batches []*batch) error {
 		}
 	}
 	return nil
+}
+
+// hand moves the position up to which everything is with the operating system.
+func (l *Log) hand(position LSN) {
+	l.handed.Store(uint64(position))
+	if l.handedWaits.Load() > 0 {
+		l.mu.Lock()
+		l.room.Broadcast()
+		l.mu.Unlock()
+	}
 }
 
 // seal waits until every region is filled, and completes checksums and header.

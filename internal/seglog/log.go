@@ -62,7 +62,7 @@ type Log struct {
 
 	mu        sync.Mutex
 	work      sync.Cond // there is something for the committer
-	room      sync.Cond // durable or err has changed
+	room      sync.Cond // durable, handed or err has changed
 	gathering *batch    // open for appends, nil if none
 	closed    []*batch  // for the committer, in order
 	writing   []*batch  // the committer has them; they come before closed
@@ -82,6 +82,10 @@ type Log struct {
 
 	written atomic.Int64  // bytes, in this run
 	durable atomic.Uint64 // records below it are durable: the LSN of the first that may not be
+	// handed: records below it have been handed to the operating system, and
+	// survive this process. handedWaits is how many wait for that.
+	handed      atomic.Uint64
+	handedWaits atomic.Int32
 
 	synced LSN // as durable, but the committer's own: known between two files
 	files  files
@@ -377,6 +381,30 @@ func (l *Log) WaitDurable(position LSN) error {
 		l.room.Wait()
 	}
 	if l.Durable() >= position {
+		return nil
+	}
+	return l.err
+}
+
+// WaitWritten waits until every record below the position survives the end of this
+// process, though maybe not a power loss: it has been written and need not be synced.
+func (l *Log) WaitWritten(position LSN) error {
+	l.handedWaits.Add(1) // counted first, looked at second: see hand
+	defer l.handedWaits.Add(-1)
+	survives := func() bool { return LSN(l.handed.Load()) >= position || l.Durable() >= position }
+	if survives() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.gathering; b != nil && !b.force {
+		b.force = true
+		l.work.Signal()
+	}
+	for !survives() && l.err == nil {
+		l.room.Wait()
+	}
+	if survives() {
 		return nil
 	}
 	return l.err

@@ -274,6 +274,9 @@ func (d *Disk) End() seglog.LSN { return d.log.End() }
 // WaitDurable waits until everything below the position is durable.
 func (d *Disk) WaitDurable(p seglog.LSN) error { return d.log.WaitDurable(p) }
 
+// WaitWritten waits until everything below the position survives this process.
+func (d *Disk) WaitWritten(p seglog.LSN) error { return d.log.WaitWritten(p) }
+
 // WaitRoom waits while too much is waiting for the disk.
 func (d *Disk) WaitRoom() error { return d.log.WaitRoom() }
 
