@@ -23,7 +23,6 @@ func (e *Engine) checkpoint(stop func() bool) error {
 	}
 	c.Define(defs)
 	var img queue.Image
-	var scratch []byte
 	for _, q := range queues {
 		var at queue.Cursor
 		for more := true; more; {
@@ -34,7 +33,7 @@ func (e *Engine) checkpoint(stop func() bool) error {
 			more = !q.dead && q.m.TakeImage(&at, &img)
 			q.mu.Unlock()
 			if more {
-				scratch = c.Page(q.id, &img, scratch)
+				c.Page(q.id, &img)
 			}
 			if stop() {
 				c.Abandon()

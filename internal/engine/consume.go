@@ -240,7 +240,8 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 		}
 		d, ok := q.m.Get(w.now, noAck, &w.out)
 		fetch := store.Ref(w.out.Fetch)
-		w.out.Fetch = 0 // loaded here and now, not by carry
+		page := w.out.Warm
+		w.out.Fetch, w.out.Warm = 0, false // loaded here and now, not by carry
 		if ok {
 			w.logFacts(q) // before it can be sent
 			ch.sendGetOk(w, q, d, noAck)
@@ -249,18 +250,29 @@ func (ch *Channel) Get(name string, noAck bool) (ok bool, err *wire.Error) {
 		}
 		w.carry(q)
 		q.mu.Unlock()
-		if fetch == 0 {
+		if ok || fetch == 0 && !page {
 			return ok, nil
+		}
+		if page {
+			ch.conn.e.bringPages(q)
+			if ch.conn.e.disk.Err() != nil {
+				return false, errDiskFailed()
+			}
+			continue
 		}
 		if err := ch.conn.e.load(fetch); err != nil {
 			if ch.conn.e.disk.Err() != nil {
-				return false, wire.ConnectionError(wire.InternalError, "the broker's disk has failed")
+				return false, errDiskFailed()
 			}
 			q.mu.Lock()
 			ch.conn.e.setAside(q, fetch, err)
 			q.mu.Unlock()
 		}
 	}
+}
+
+func errDiskFailed() *wire.Error {
+	return wire.ConnectionError(wire.InternalError, "the broker's disk has failed")
 }
 
 // maxGetSources bounds the queues that a channel remembers having polled.

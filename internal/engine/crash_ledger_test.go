@@ -80,8 +80,28 @@ func (o *observer) queue(q *Queue, s *state) {
 	}
 	for c := (queue.Cursor{}); q.m.Walk(&c, see); {
 	}
+	o.cold(q, see)
 	if all := q.m.ReadyCount() + q.m.UnackedCount(); n != all || q.m.MovingCount() > 0 {
 		o.fail("queue %s counts %d messages, %d of them moving, and shows %d", q.def.Name, all, q.m.MovingCount(), n)
+	}
+}
+
+// cold looks into the pages that are not in memory, and leaves them there. Called
+// with q.mu held.
+func (o *observer) cold(q *Queue, see func(queue.Held)) {
+	var img queue.Image
+	for c, more := (queue.Cursor{}), true; more; {
+		var pages []queue.ColdPage
+		pages, more = q.m.ColdWhere(&c, func(*queue.Cold) bool { return true }, nil)
+		for _, at := range pages {
+			if err := o.e.disk.LoadPage(q.id, at, &img); err != nil {
+				o.fail("queue %s: page %d cannot be read: %v", q.def.Name, at.Number, err)
+				continue
+			}
+			img.Each(func(i int) {
+				see(queue.Held{Seq: queue.Seq(uint64(at.Level)<<56 | (at.Number*queue.PageLen + uint64(i))), Entry: img.Entries[i]})
+			})
+		}
 	}
 }
 

@@ -41,6 +41,8 @@ func (d *driver) step() (answered bool) {
 		return d.declareAll()
 	}
 	switch n := d.rng.IntN(100); {
+	case n < 4 && d.r.long:
+		d.flood(p)
 	case n < 34:
 		d.publish(p)
 	case n < 46:
@@ -105,6 +107,21 @@ func (d *driver) publish(s *crashClient) {
 			expiration = fmt.Sprint(d.rng.IntN(60))
 		}
 		if !s.ok(s.publish(exchange, key, expiration, d.rng.IntN(2) == 0)) {
+			return
+		}
+	}
+	s.c.Flush()
+}
+
+// flood makes a queue some pages long.
+func (d *driver) flood(s *crashClient) {
+	key := []string{"a", "a", "levels", "expire"}[d.rng.IntN(4)]
+	expiration := ""
+	if key == "expire" {
+		expiration = fmt.Sprint(d.rng.IntN(60))
+	}
+	for range 300 + d.rng.IntN(600) {
+		if !s.ok(s.send("", key, expiration, false, true, 8+d.rng.IntN(20))) {
 			return
 		}
 	}
@@ -295,6 +312,11 @@ func (d *driver) housekeep() {
 	}
 	before := d.e.disk.Use()
 	d.e.janitor.round()
+	for _, q := range d.e.allQueues() {
+		q.mu.Lock()
+		t.cold += q.m.ColdPages()
+		q.mu.Unlock()
+	}
 	after := d.e.disk.Use()
 	t.dropped += len(before) - len(after)
 	refs := map[uint32]int64{}

@@ -88,13 +88,13 @@ func durableBinding(t *topology.VHost, b topology.Binding) bool {
 }
 
 // Define implements store.Restorer.
-func (r *restorer) Define(d *store.Definition, free func(store.Ref)) error {
+func (r *restorer) Define(d *store.Definition) error {
 	switch d.Kind {
 	case store.Counters:
 		r.e.lastQueueID.Store(max(r.e.lastQueueID.Load(), d.ID))
 		return nil
 	case store.QueueDeleted:
-		r.deleteQueue(queue.ID(d.ID), free)
+		r.deleteQueue(queue.ID(d.ID))
 		return nil
 	}
 	vh := r.e.vhosts[d.VHost]
@@ -143,7 +143,7 @@ func (r *restorer) declareQueue(vh *VHost, d *store.Definition) *wire.Error {
 	return nil
 }
 
-func (r *restorer) deleteQueue(id queue.ID, free func(store.Ref)) {
+func (r *restorer) deleteQueue(id queue.ID) {
 	q := r.seen(id)
 	if q == nil {
 		return
@@ -153,7 +153,10 @@ func (r *restorer) deleteQueue(id queue.ID, free func(store.Ref)) {
 	var out queue.Output
 	q.m.Close(&out)
 	for _, e := range out.Released {
-		free(store.Ref(e.Ref))
+		r.disk.Release(store.Ref(e.Ref), 1)
+	}
+	for _, c := range out.Cold {
+		r.disk.ReleasePage(c)
 	}
 }
 

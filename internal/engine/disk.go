@@ -23,6 +23,8 @@ type DiskConfig struct {
 	// CompactSlackBytes is how much of the log has to be dead before messages are
 	// moved out of its oldest file; 0 means 1 GiB.
 	CompactSlackBytes int64
+	// IndexBytes bounds the memory in queues' indexes; 0 means 64 MiB.
+	IndexBytes int64
 	// HandJanitor leaves it to a test to call the janitor.
 	HandJanitor bool
 	// OnFailure hears that the disk has failed: nothing is confirmed any more,
@@ -102,25 +104,34 @@ func (e *Engine) load(r store.Ref) error {
 	return e.arena.Load(r)
 }
 
-// fetch brings the message at the head of a queue into memory, on a goroutine of
-// its own, and lets the queue go on. Called with q.mu held.
-func (e *Engine) fetch(q *Queue, ref store.Ref) {
+// fetch brings the message at the head of a queue into memory, or its page of the
+// index, on a goroutine of its own, and lets the queue go on. Called with q.mu held.
+func (e *Engine) fetch(q *Queue, ref store.Ref, page bool) {
 	if q.fetching {
 		return
 	}
 	q.fetching = true
 	e.background.Go(func() {
-		err := e.load(ref)
+		var err error
+		if page {
+			e.bringPages(q)
+		} else {
+			err = e.load(ref)
+		}
 		w := newWorker(e)
 		w.begin(e.now())
 		q.mu.Lock()
 		q.fetching = false
 		// A log that has stopped says nothing about its messages.
-		if !q.dead && (err == nil || e.disk.Err() == nil) {
+		if !q.dead && e.disk.Err() == nil {
 			if err != nil {
 				e.setAside(q, ref, err)
 			}
-			q.m.Dispatch(w.now, &w.out)
+			if page {
+				q.m.Requeued(w.now, &w.out) // what waited for it may have been a limit or a deadline
+			} else {
+				q.m.Dispatch(w.now, &w.out)
+			}
 			w.carry(q)
 		}
 		q.mu.Unlock()
@@ -181,8 +192,11 @@ func entryFlags(b uint8) queue.Flags {
 // restorer rebuilds queues and topology from the log.
 type restorer struct {
 	e      *Engine
+	disk   store.Recovery
 	queues map[queue.ID]*Queue
 	now    queue.Time
+	image  queue.Image
+	pages  []queue.ColdPage
 }
 
 func (r *restorer) seen(id queue.ID) *Queue {
@@ -190,12 +204,31 @@ func (r *restorer) seen(id queue.ID) *Queue {
 	return r.queues[id]
 }
 
+// Begin implements store.Restorer.
+func (r *restorer) Begin(d store.Recovery) { r.disk = d }
+
+// warm brings the pages that a fact is about into memory.
+func (r *restorer) warm(q *Queue, from, to queue.Seq) error {
+	r.pages = q.m.ColdIn(from, to, r.pages[:0])
+	for _, at := range r.pages {
+		if err := r.disk.LoadPage(q.id, at, &r.image); err != nil {
+			return fmt.Errorf("the index of queue %q in virtual host %q: %w", q.def.Name, q.vh.name, err)
+		}
+		q.m.Warm(at, &r.image)
+		r.disk.FreePage(at.Cold)
+	}
+	return nil
+}
+
 // Publish implements store.Restorer.
-func (r *restorer) Publish(p *store.Published, at store.Ref, free func(store.Ref)) (references int) {
+func (r *restorer) Publish(p *store.Published, at store.Ref) (references int, err error) {
 	e := queue.Entry{Ref: uint64(at), BodyBytes: uint32(message.Record(p.Message).BodyBytes()), Flags: entryFlags(p.Flags)}
 	p.Queues(func(id queue.ID, seq queue.Seq, count uint32) {
 		q := r.seen(id)
-		if q == nil {
+		if q == nil || err != nil {
+			return
+		}
+		if err = r.warm(q, seq, seq); err != nil {
 			return
 		}
 		if !q.m.Restore(seq, e, p.Time, p.TTLMillis, count) {
@@ -204,39 +237,33 @@ func (r *restorer) Publish(p *store.Published, at store.Ref, free func(store.Ref
 			if !ok {
 				return
 			}
-			free(store.Ref(old))
+			r.disk.Release(store.Ref(old), 1)
 		}
 		references++
 	})
-	return references
+	return references, err
 }
 
-// Settled implements store.Restorer.
-func (r *restorer) Settled(id queue.ID, from, to queue.Seq, free func(store.Ref)) {
-	if q := r.seen(id); q != nil {
-		q.m.RestoreSettled(from, to, func(e queue.Entry) { free(store.Ref(e.Ref)) })
+// Fact implements store.Restorer.
+func (r *restorer) Fact(id queue.ID, f queue.Fact) error {
+	q := r.seen(id)
+	if q == nil {
+		return nil
 	}
-}
-
-// Delivered implements store.Restorer.
-func (r *restorer) Delivered(id queue.ID, from, to queue.Seq) {
-	if q := r.seen(id); q != nil {
-		q.m.RestoreDelivered(from, to)
+	if err := r.warm(q, f.Seq, f.To); err != nil {
+		return err
 	}
-}
-
-// Returned implements store.Restorer.
-func (r *restorer) Returned(id queue.ID, seq queue.Seq, t queue.Tries) {
-	if q := r.seen(id); q != nil {
-		q.m.RestoreReturned(seq, t)
+	switch f.Kind {
+	case queue.Settled:
+		q.m.RestoreSettled(f.Seq, f.To, func(e queue.Entry) { r.disk.Release(store.Ref(e.Ref), 1) })
+	case queue.Delivered:
+		q.m.RestoreDelivered(f.Seq, f.To)
+	case queue.Returned:
+		q.m.RestoreReturned(f.Seq, f.Tries)
+	case queue.Died:
+		q.m.RestoreDied(f.Seq, f.Reason)
 	}
-}
-
-// Died implements store.Restorer.
-func (r *restorer) Died(id queue.ID, seq queue.Seq, why queue.Reason) {
-	if q := r.seen(id); q != nil {
-		q.m.RestoreDied(seq, why)
-	}
+	return nil
 }
 
 // Tails implements store.Restorer.
@@ -250,6 +277,12 @@ func (r *restorer) Tails(id queue.ID, tails []uint64) {
 func (r *restorer) Page(id queue.ID, img *queue.Image) bool {
 	q := r.seen(id)
 	return q != nil && q.m.RestoreImage(img)
+}
+
+// ColdPage implements store.Restorer.
+func (r *restorer) ColdPage(id queue.ID, at queue.ColdPage) bool {
+	q := r.seen(id)
+	return q != nil && q.m.RestoreCold(at)
 }
 
 // finish opens the queues for work and returns how many messages they hold.

@@ -14,7 +14,7 @@ import (
 // durableConfig is an engine with small files and next to no memory for bodies.
 func durableConfig(fsys vfs.FS, clock Clock) Config {
 	return Config{VHosts: []string{"/"}, Clock: clock, Disk: &DiskConfig{
-		FS: fsys, Dir: "/data", FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, HandJanitor: true}}
+		FS: fsys, Dir: "/data", FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, IndexBytes: 1, HandJanitor: true}}
 }
 
 func openDurable(t testing.TB, fsys vfs.FS) *Engine {

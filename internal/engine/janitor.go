@@ -18,6 +18,7 @@ type janitor struct {
 	e          *Engine
 	watch      *diskWatch
 	slackBytes int64
+	indexBytes int64 // budget
 	w          worker
 	// stuck are the files with a message that cannot be read: they stay.
 	stuck         map[uint32]bool
@@ -42,9 +43,12 @@ const (
 )
 
 func newJanitor(e *Engine, c *DiskConfig) *janitor {
-	j := &janitor{e: e, watch: newDiskWatch(e, c.MinFreeBytes), slackBytes: c.CompactSlackBytes, w: newWorker(e), stuck: map[uint32]bool{}}
+	j := &janitor{e: e, watch: newDiskWatch(e, c.MinFreeBytes), slackBytes: c.CompactSlackBytes, indexBytes: c.IndexBytes, w: newWorker(e), stuck: map[uint32]bool{}}
 	if j.slackBytes == 0 {
 		j.slackBytes = compactSlackBytes
+	}
+	if j.indexBytes == 0 {
+		j.indexBytes = defaultIndexBytes
 	}
 	j.stop = func() bool { return false }
 	if !c.HandJanitor {
@@ -99,6 +103,10 @@ func (j *janitor) round() {
 	}
 	j.e.spill()
 	j.e.arena.TidyScratch()
+	if !j.e.alarm.disk.Load() { // what little space there is, is for others
+		j.e.spillIndex(j.indexBytes)
+		j.tidyPages()
+	}
 	if j.checkpointDue() {
 		if err := j.e.checkpointAnyway(j.ended); err != nil {
 			j.e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
@@ -119,25 +127,11 @@ func (j *janitor) checkpointDue() bool {
 	if j.e.alarm.disk.Load() && j.freeable() > j.checkpointBytes() {
 		return true
 	}
-	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*checkpointMessageBytes*j.messages())
+	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*j.e.disk.CheckpointBytes())
 }
 
-// messages is how many messages there are in all queues.
-func (j *janitor) messages() (n int64) {
-	for _, q := range j.e.allQueues() {
-		q.mu.Lock()
-		n += int64(q.m.ReadyCount() + q.m.UnackedCount())
-		q.mu.Unlock()
-	}
-	return n
-}
-
-const (
-	// checkpointEveryBytes is the least log between two checkpoints.
-	checkpointEveryBytes = 64 << 20
-	// checkpointMessageBytes is what a checkpoint writes for a message.
-	checkpointMessageBytes = 16
-)
+// checkpointEveryBytes is the least log between two checkpoints.
+const checkpointEveryBytes = 64 << 20
 
 // dropUnused gives up the log files that nothing refers to and that a start does
 // not read.
@@ -199,6 +193,7 @@ func (j *janitor) worthMoving() (number uint32, ok bool) {
 // empty appends a copy of every message in a file that is still needed, and lets
 // the queues refer to the copies. The file goes with the next round.
 func (j *janitor) empty(number uint32) {
+	j.warmWhere(func(c *queue.Cold) bool { return !c.Lost && store.RefersTo(c, number) })
 	for _, q := range j.e.allQueues() {
 		var at queue.Cursor
 		for more := true; more && !j.ended(); {

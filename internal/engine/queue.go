@@ -79,8 +79,8 @@ func overflowOf(o topology.Overflow) queue.Overflow {
 // rearm sees to it that the timers call when the machine next wants it. Called
 // with q.mu held.
 func (q *Queue) rearm(e *Engine) {
-	if !q.m.Timed() || q.dead {
-		return
+	if !q.m.Timed() || q.dead || q.fetching {
+		return // what fetches comes back here
 	}
 	if at := q.m.NextDeadline(); at < q.armed {
 		e.timers.arm(q, at)

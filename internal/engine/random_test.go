@@ -83,7 +83,7 @@ func TestRandomClientsAtOnce(t *testing.T) {
 func TestRandomClientsOnDisk(t *testing.T) {
 	for _, seed := range seeds(4) {
 		w := newWorldOn(t, seed, false, &DiskConfig{FS: vfs.NewMem(), Dir: "/data",
-			FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, HandJanitor: true})
+			FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, IndexBytes: 1, HandJanitor: true})
 		var clients, janitor sync.WaitGroup
 		for _, c := range w.clients {
 			clients.Go(func() {

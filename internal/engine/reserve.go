@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/warrenmq/warren/internal/vfs"
+import (
+	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/vfs"
+)
 
 // On a full disk space is freed by a checkpoint, which takes some itself, and by
 // giving up the log files below it. The log keeps a reserve for that and for its
@@ -35,7 +38,19 @@ func (j *janitor) keepReserve() {
 
 // checkpointBytes estimates the next checkpoint.
 func (j *janitor) checkpointBytes() int64 {
-	return max(j.e.disk.CheckpointBytes(), checkpointBytesPerMessage*j.messages()) + checkpointFixedBytes
+	return max(j.e.disk.CheckpointBytes(), checkpointBytesPerMessage*j.indexed()) + checkpointFixedBytes
+}
+
+// indexed is how many messages a checkpoint has to write about. A cold page takes
+// as much as three.
+func (j *janitor) indexed() (n int64) {
+	for _, q := range j.e.allQueues() {
+		q.mu.Lock()
+		cold := q.m.ColdPages()
+		n += int64(max(q.m.ReadyCount()+q.m.UnackedCount()-cold*queue.PageLen, 0) + 3*cold)
+		q.mu.Unlock()
+	}
+	return n
 }
 
 const (

@@ -58,8 +58,11 @@ func (w *worker) carry(q *Queue) {
 		w.deliver(q) // what is refused may go to somebody else
 		w.logFacts(q)
 	}
-	if o.Fetch != 0 {
-		w.e.fetch(q, store.Ref(o.Fetch))
+	if o.Fetch != 0 || o.Warm {
+		w.e.fetch(q, store.Ref(o.Fetch), o.Warm)
+	}
+	for _, c := range o.Cold {
+		w.e.disk.ReleasePage(c)
 	}
 	for i := range o.Released {
 		w.rel.Drop(store.Ref(o.Released[i].Ref))

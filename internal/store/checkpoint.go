@@ -23,6 +23,9 @@ import (
 //	begin:      version u32 | from LSN u64
 //	definition: type u8 | its payload, as in the log
 //	tails:      queue id u64 | for each priority level: next position u64
+//	cold page:  queue id u64 | level u8 | page number u64 | messages u16 | flags u8
+//	            | body bytes u64 | page file u32 | offset u32 | bytes u32
+//	            then for each log file that its messages stand in: number u32 | messages u16
 //	page:       queue id u64 | level u8 | page number u64 | live bits 4 x u64 | flags u8
 //	            then for each live message: place u64 | body bytes u32 | flags u32
 //	            | deadline, Unix ns i64, if flags has 1
@@ -32,7 +35,7 @@ import (
 // It is written under a new name, synced, and then named by the log's mark. A
 // file without the end section never is.
 const (
-	checkpointVersion = 1
+	checkpointVersion = 2
 	checkpointPrefix  = "ckpt-"
 
 	secBegin      = 1
@@ -40,6 +43,7 @@ const (
 	secTails      = 3
 	secPage       = 4
 	secEnd        = 5
+	secColdPage   = 6
 
 	secHeaderBytes = 5
 	secCRCBytes    = 4
@@ -47,7 +51,12 @@ const (
 	maxSectionBytes = 1 << 20
 
 	pageHasDeadlines = 1
-	pageHasTries     = 2
+	pageHasCounts    = 2 // in version 1
+	pageHasTries     = 4
+	pageExpires      = 1 // of a cold page
+
+	coldFixedBytes = 8 + 1 + 8 + 2 + 1 + 8 + 4 + 4 + 4
+	coldHomeBytes  = 4 + 2
 
 	checkpointBufferBytes = 1 << 20
 )
@@ -63,6 +72,7 @@ type Checkpoint struct {
 	buf      []byte
 	sections uint64
 	from     seglog.LSN
+	pages    map[uint32]bool // page files that it relies on
 	err      error
 }
 
@@ -78,22 +88,35 @@ func (d *Disk) BeginCheckpoint(from seglog.LSN) (*Checkpoint, error) {
 	n = max(n, d.checkpoints) + 1
 	d.checkpoints = n
 	d.filesM.Unlock()
-	c := &Checkpoint{d: d, name: checkpointPrefix + strconv.Itoa(n), from: from}
+	c := &Checkpoint{d: d, name: checkpointPrefix + strconv.Itoa(n), from: from, pages: map[uint32]bool{}}
 	f, err := d.cfg.FS.Create(filepath.Join(d.cfg.Dir, c.name))
 	if err != nil {
 		return nil, fmt.Errorf("store: begin a checkpoint: %w", err)
 	}
 	c.f = f
-	begin := binary.LittleEndian.AppendUint32(nil, checkpointVersion)
-	c.section(secBegin, binary.LittleEndian.AppendUint64(begin, uint64(from)))
+	c.section(secBegin, func(b []byte) []byte { return append(b, beginPayload(from)...) })
 	return c, nil
 }
 
-func (c *Checkpoint) section(typ uint8, payload []byte) {
-	start := len(c.buf)
-	c.buf = binary.LittleEndian.AppendUint32(c.buf, uint32(len(payload)))
-	c.buf = append(append(c.buf, typ), payload...)
-	c.buf = binary.LittleEndian.AppendUint32(c.buf, crc32.Checksum(c.buf[start:], castagnoli))
+// Bytes is the size of what has been written so far.
+func (c *Checkpoint) Bytes() int64 { return c.at + int64(len(c.buf)) }
+
+func beginPayload(from seglog.LSN) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, checkpointVersion)
+	return binary.LittleEndian.AppendUint64(b, uint64(from))
+}
+
+// appendSection appends a section with what payload appends.
+func appendSection(b []byte, typ uint8, payload func([]byte) []byte) []byte {
+	start := len(b)
+	b = append(binary.LittleEndian.AppendUint32(b, 0), typ)
+	b = payload(b)
+	binary.LittleEndian.PutUint32(b[start:], uint32(len(b)-start-secHeaderBytes))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+func (c *Checkpoint) section(typ uint8, payload func([]byte) []byte) {
+	c.buf = appendSection(c.buf, typ, payload)
 	c.sections++
 	if len(c.buf) >= checkpointBufferBytes {
 		c.flush()
@@ -111,23 +134,76 @@ func (c *Checkpoint) flush() {
 // Define adds definitions.
 func (c *Checkpoint) Define(defs []Definition) {
 	for i := range defs {
-		c.section(secDefinition, append([]byte{uint8(defs[i].Kind)}, defs[i].encode()...))
+		c.section(secDefinition, func(b []byte) []byte { return append(append(b, uint8(defs[i].Kind)), defs[i].encode()...) })
 	}
 }
 
 // Tails adds the next positions of a queue's levels.
 func (c *Checkpoint) Tails(q queue.ID, tails []uint64) {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(q))
-	for _, t := range tails {
-		b = binary.LittleEndian.AppendUint64(b, t)
-	}
-	c.section(secTails, b)
+	c.section(secTails, func(b []byte) []byte {
+		b = binary.LittleEndian.AppendUint64(b, uint64(q))
+		for _, t := range tails {
+			b = binary.LittleEndian.AppendUint64(b, t)
+		}
+		return b
+	})
 }
 
 // Page adds a page of a queue.
-func (c *Checkpoint) Page(q queue.ID, img *queue.Image, scratch []byte) []byte {
+func (c *Checkpoint) Page(q queue.ID, img *queue.Image) {
+	if img.Cold != nil {
+		c.pages[pagePlaceFile(img.Cold.Place)] = true
+		c.section(secColdPage, func(b []byte) []byte { return appendColdPage(b, q, img) })
+		return
+	}
+	c.section(secPage, func(b []byte) []byte { return appendPage(b, q, img) })
+}
+
+func appendColdPage(b []byte, q queue.ID, img *queue.Image) []byte {
+	le, cold := binary.LittleEndian, img.Cold
+	b = le.AppendUint64(b, uint64(q))
+	b = append(b, uint8(img.Level))
+	b = le.AppendUint64(b, img.Number)
+	b = le.AppendUint16(b, cold.Messages)
+	var flags uint8
+	if cold.Expiring {
+		flags |= pageExpires
+	}
+	b = append(b, flags)
+	b = le.AppendUint64(b, uint64(cold.BodyBytes))
+	b = le.AppendUint32(b, pagePlaceFile(cold.Place))
+	b = le.AppendUint32(b, uint32(cold.Place))
+	b = le.AppendUint32(b, cold.Length)
+	for _, h := range cold.Homes {
+		b = le.AppendUint32(b, h.File)
+		b = le.AppendUint16(b, h.References)
+	}
+	return b
+}
+
+func parseColdSection(b []byte) (q queue.ID, at queue.ColdPage, ok bool) {
+	if len(b) < coldFixedBytes || (len(b)-coldFixedBytes)%coldHomeBytes != 0 {
+		return 0, at, false
+	}
 	le := binary.LittleEndian
-	b := le.AppendUint64(scratch[:0], uint64(q))
+	c := &queue.Cold{
+		Messages: le.Uint16(b[17:]), Expiring: b[19]&pageExpires != 0, BodyBytes: int64(le.Uint64(b[20:])),
+		Place: pagePlace(le.Uint32(b[28:]), int64(le.Uint32(b[32:]))), Length: le.Uint32(b[36:]),
+	}
+	if c.Messages == 0 || c.Messages > queue.PageLen || c.Length > maxSectionBytes {
+		return 0, at, false
+	}
+	q, at = queue.ID(le.Uint64(b)), queue.ColdPage{Level: int(b[8]), Number: le.Uint64(b[9:]), Cold: c}
+	c.Homes = make([]queue.Home, 0, (len(b)-coldFixedBytes)/coldHomeBytes)
+	for b = b[coldFixedBytes:]; len(b) > 0; b = b[coldHomeBytes:] {
+		c.Homes = append(c.Homes, queue.Home{File: le.Uint32(b), References: le.Uint16(b[4:])})
+	}
+	return q, at, true
+}
+
+func appendPage(b []byte, q queue.ID, img *queue.Image) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint64(b, uint64(q))
 	b = append(b, uint8(img.Level))
 	b = le.AppendUint64(b, img.Number)
 	for _, w := range img.Live {
@@ -165,7 +241,6 @@ func (c *Checkpoint) Page(q queue.ID, img *queue.Image, scratch []byte) []byte {
 			b = le.AppendUint32(le.AppendUint32(b, t.Returned), t.Failed)
 		}
 	})
-	c.section(secPage, b)
 	return b
 }
 
@@ -178,8 +253,12 @@ func (c *Checkpoint) Abandon() {
 // Finish makes the checkpoint durable, lets the log begin there, and removes the
 // one before.
 func (c *Checkpoint) Finish() error {
-	c.section(secEnd, binary.LittleEndian.AppendUint64(nil, c.sections))
+	before := c.sections
+	c.section(secEnd, func(b []byte) []byte { return binary.LittleEndian.AppendUint64(b, before) })
 	c.flush()
+	if c.err == nil {
+		c.err = c.d.pages.sync(c.pages)
+	}
 	if c.err == nil {
 		c.err = c.f.Sync()
 	}
@@ -202,6 +281,7 @@ func (c *Checkpoint) Finish() error {
 	if old != "" {
 		c.d.cfg.FS.Remove(filepath.Join(c.d.cfg.Dir, old)) // if it stays, the next start removes it
 	}
+	c.d.pages.nowNamed(c.d, c.pages)
 	return nil
 }
 
@@ -217,7 +297,7 @@ func errCheckpoint(name string, at int64, why string) error {
 }
 
 // loadCheckpoint hands what is in a checkpoint to r.
-func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer, free func(Ref)) error {
+func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer) error {
 	f, err := d.cfg.FS.OpenRead(filepath.Join(d.cfg.Dir, m.Name))
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", seglog.ErrDamaged, m.Name, err)
@@ -233,7 +313,7 @@ func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer, free func(Ref)) error {
 		if err != nil {
 			return err
 		}
-		if n == 0 && (typ != secBegin || len(payload) != 12 || binary.LittleEndian.Uint32(payload) != checkpointVersion) {
+		if n == 0 && (typ != secBegin || len(payload) != 12 || !knownCheckpoint(payload)) {
 			return fmt.Errorf("%s: %w", m.Name, ErrFormat)
 		}
 		if typ == secEnd {
@@ -242,13 +322,13 @@ func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer, free func(Ref)) error {
 			}
 			return nil
 		}
-		if err := d.loadSection(typ, payload, r, free); err != nil {
+		if err := d.loadSection(typ, payload, r); err != nil {
 			return fmt.Errorf("%s at offset %d: %w", m.Name, s.at, err)
 		}
 	}
 }
 
-func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer, free func(Ref)) error {
+func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer) error {
 	short := fmt.Errorf("%w: a section of type %d with %d bytes", ErrFormat, typ, len(payload))
 	switch typ {
 	case secBegin:
@@ -261,7 +341,7 @@ func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer, free func(Ref)
 		if err != nil {
 			return err
 		}
-		return r.Define(&def, free)
+		return r.Define(&def)
 	case secTails:
 		if len(payload) < 8 || len(payload)%8 != 0 {
 			return short
@@ -273,7 +353,7 @@ func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer, free func(Ref)
 		r.Tails(queue.ID(binary.LittleEndian.Uint64(payload)), tails)
 		return nil
 	case secPage:
-		q, ok := d.parsePage(payload)
+		q, ok := parsePage(payload, &d.image)
 		if !ok {
 			return short
 		}
@@ -281,20 +361,37 @@ func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer, free func(Ref)
 			d.countPage(&d.image)
 		}
 		return nil
+	case secColdPage:
+		q, at, ok := parseColdSection(payload)
+		if !ok {
+			return short
+		}
+		if _, err := d.pages.openNamed(d, pagePlaceFile(at.Cold.Place)); err != nil {
+			return err
+		}
+		if r.ColdPage(q, at) {
+			d.takePage(at.Cold)
+		}
+		return nil
 	}
 	return short
 }
 
-// parsePage fills d.image.
-func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
+// knownCheckpoint tells whether this version understands what follows: version 1
+// has no cold pages.
+func knownCheckpoint(begin []byte) bool {
+	v := binary.LittleEndian.Uint32(begin)
+	return v >= 1 && v <= checkpointVersion
+}
+
+func parsePage(b []byte, img *queue.Image) (q queue.ID, ok bool) {
 	const fixed = 8 + 1 + 8 + 32 + 1
 	if len(b) < fixed {
 		return 0, false
 	}
 	le := binary.LittleEndian
-	img := &d.image
 	q = queue.ID(le.Uint64(b))
-	img.Level, img.Number = int(b[8]), le.Uint64(b[9:])
+	img.Level, img.Number, img.Cold = int(b[8]), le.Uint64(b[9:]), nil
 	for w := range img.Live {
 		img.Live[w] = le.Uint64(b[17+8*w:])
 	}
@@ -306,6 +403,8 @@ func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
 	}
 	if flags&pageHasTries != 0 {
 		size += 8
+	} else if flags&pageHasCounts != 0 {
+		size += 4
 	}
 	img.Each(func(int) { n++ })
 	if len(b) != n*size {
@@ -330,6 +429,11 @@ func (d *Disk) parsePage(b []byte) (q queue.ID, ok bool) {
 				img.Tries = append(img.Tries, queue.ImageTries{Index: uint8(i), Tries: t})
 			}
 			b = b[8:]
+		} else if flags&pageHasCounts != 0 {
+			if n := le.Uint32(b); n > 0 {
+				img.Tries = append(img.Tries, queue.ImageTries{Index: uint8(i), Tries: queue.Tries{Returned: n}})
+			}
+			b = b[4:]
 		}
 	})
 	return q, true
@@ -341,7 +445,7 @@ func (d *Disk) countPage(img *queue.Image) {
 	n, bytes := 0, 0
 	flush := func() {
 		if n > 0 {
-			d.placed(last, bytes, n)
+			d.placed(last.File(), bytes, n)
 		}
 		n, bytes = 0, 0
 	}

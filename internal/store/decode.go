@@ -49,7 +49,7 @@ func Decode(e seglog.Entry) (any, error) {
 		return &p, err
 	case recSettled, recDelivered, recReturned, recDied:
 		f := &Facts{Type: e.Type}
-		err := parseFacts(e.Payload, func(q queue.ID, a, b uint64) {
+		err := parseFacts(e.Payload, func(q queue.ID, a, b uint64) error {
 			r := FactRange{From: queue.Seq(a), To: queue.Seq(b)}
 			switch e.Type {
 			case recReturned:
@@ -58,6 +58,7 @@ func Decode(e seglog.Entry) (any, error) {
 				r.To, r.Died = r.From, queue.Reason(b)
 			}
 			f.Queue, f.Ranges = q, append(f.Ranges, r)
+			return nil
 		})
 		return f, err
 	}

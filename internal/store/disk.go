@@ -45,6 +45,7 @@ type Disk struct {
 	filesM sync.Mutex
 	files  atomic.Pointer[[]*fileRefs] // index is the file number
 	image  queue.Image                 // while a checkpoint is read
+	pages  pageFiles
 	// checkpoints is the number of the last one begun in this run; under filesM.
 	checkpoints int
 }
@@ -59,39 +60,50 @@ type fileRefs struct {
 // Restorer takes what recovery reads, in the order it happened. What it is told
 // of queues it does not know, it ignores: they have been deleted.
 type Restorer interface {
+	// Begin comes first. The disk can do what Recovery offers, and nothing else yet.
+	Begin(d Recovery)
 	// Publish puts a message back into its queues. at is where it stands. It
-	// returns how many took it: the references to at. free gets the place that a
-	// message has moved from.
-	Publish(p *Published, at Ref, free func(Ref)) (references int)
-	// Settled, Delivered: ranges of one queue, inclusive. Settled returns the
-	// references that this frees.
-	Settled(q queue.ID, from, to queue.Seq, free func(Ref))
-	Delivered(q queue.ID, from, to queue.Seq)
-	Returned(q queue.ID, seq queue.Seq, t queue.Tries)
-	Died(q queue.ID, seq queue.Seq, why queue.Reason)
-	// Define takes a definition. free gets the references of a deleted queue.
-	Define(d *Definition, free func(Ref)) error
-	// Tails and Page are a queue's index from a checkpoint. Page reports whether
-	// it was taken; the image is the caller's.
+	// returns how many took it: the references to at.
+	Publish(p *Published, at Ref) (references int, err error)
+	// Fact takes what happened to messages of a queue.
+	Fact(q queue.ID, f queue.Fact) error
+	// Define takes a definition.
+	Define(d *Definition) error
+	// Tails, Page and ColdPage are a queue's index from a checkpoint. The latter
+	// two report whether it was taken; the image is the caller's.
 	Tails(q queue.ID, tails []uint64)
 	Page(q queue.ID, img *queue.Image) bool
+	ColdPage(q queue.ID, at queue.ColdPage) bool
+}
+
+// Recovery is what a Restorer needs of the disk.
+type Recovery interface {
+	// Release drops references into a log file, ReleasePage all those of a cold
+	// page, and FreePage the page itself once it is in memory.
+	Release(r Ref, n int)
+	ReleasePage(c *queue.Cold)
+	FreePage(c *queue.Cold)
+	LoadPage(q queue.ID, at queue.ColdPage, img *queue.Image) error
 }
 
 // OpenDisk opens the log in a directory and hands everything in it to r.
 func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
 	d := &Disk{cfg: c}
 	d.files.Store(&[]*fileRefs{})
-	free := func(ref Ref) { d.file(ref.File()).refs.Add(-1) }
+	d.pages.files = map[uint32]*pageFile{}
+	r.Begin(d)
 	log, report, err := seglog.Open(seglog.Config{
 		FS: c.FS, Dir: c.Dir, FileBytes: c.FileBytes, FirstFileBytes: firstFileBytes(c.FileBytes), ResidentBytes: c.ResidentBytes,
 		OnDurable: c.OnDurable, OnFailure: c.OnFailure, Logger: c.Logger, Now: c.Now,
-		OnMark: func(m seglog.Mark) error { return d.loadCheckpoint(m, r, free) },
-	}, func(e seglog.Entry) error { return d.restore(e, r, free) })
+		OnMark: func(m seglog.Mark) error { return d.loadCheckpoint(m, r) },
+	}, func(e seglog.Entry) error { return d.restore(e, r) })
 	if err != nil {
+		d.pages.close()
 		return nil, nil, err
 	}
 	d.log = log
 	d.tidyCheckpoints()
+	d.pages.tidy(d)
 	return d, report, nil
 }
 
@@ -105,7 +117,7 @@ func firstFileBytes(fileBytes int64) int64 {
 	return 0
 }
 
-func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
+func (d *Disk) restore(e seglog.Entry, r Restorer) error {
 	if e.Version != 0 {
 		return fmt.Errorf("%w: type %d, version %d", ErrFormat, e.Type, e.Version)
 	}
@@ -115,22 +127,31 @@ func (d *Disk) restore(e seglog.Entry, r Restorer, free func(Ref)) error {
 		if err != nil {
 			return err
 		}
-		d.placed(refAt(e.Place), len(e.Payload), r.Publish(&p, refAt(e.Place), free))
-		return nil
-	case recSettled:
-		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Settled(q, queue.Seq(a), queue.Seq(b), free) })
-	case recDelivered:
-		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Delivered(q, queue.Seq(a), queue.Seq(b)) })
+		n, err := r.Publish(&p, refAt(e.Place))
+		d.placed(e.Place.File(), len(e.Payload), n)
+		return err
+	case recSettled, recDelivered:
+		kind := queue.Settled
+		if e.Type == recDelivered {
+			kind = queue.Delivered
+		}
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) error {
+			return r.Fact(q, queue.Fact{Kind: kind, Seq: queue.Seq(a), To: queue.Seq(b)})
+		})
 	case recReturned:
-		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Returned(q, queue.Seq(a), triesOf(b)) })
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) error {
+			return r.Fact(q, queue.Fact{Kind: queue.Returned, Seq: queue.Seq(a), To: queue.Seq(a), Tries: triesOf(b)})
+		})
 	case recDied:
-		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) { r.Died(q, queue.Seq(a), queue.Reason(b)) })
+		return parseFacts(e.Payload, func(q queue.ID, a, b uint64) error {
+			return r.Fact(q, queue.Fact{Kind: queue.Died, Seq: queue.Seq(a), To: queue.Seq(a), Reason: queue.Reason(b)})
+		})
 	}
 	def, err := parseDefinition(e.Type, e.Payload)
 	if err != nil {
 		return err
 	}
-	return r.Define(&def, free)
+	return r.Define(&def)
 }
 
 // file returns the counters of a log file.
@@ -148,8 +169,8 @@ func (d *Disk) file(number uint32) *fileRefs {
 	return t[number]
 }
 
-func (d *Disk) placed(r Ref, bytes, references int) {
-	f := d.file(r.File())
+func (d *Disk) placed(file uint32, bytes, references int) {
+	f := d.file(file)
 	f.refs.Add(int64(references))
 	f.total.Add(int64(references))
 	f.bytes.Add(int64(bytes))
@@ -205,7 +226,7 @@ func (d *Disk) Reserve(records, payloadBytes int, force bool) Group {
 // for PutPublish and PutQueue, and its place.
 func (g *Group) Add(payloadBytes, references int) ([]byte, Ref) {
 	b, at, _ := g.r.Add(recPublish, payloadBytes)
-	g.d.placed(refAt(at), payloadBytes, references)
+	g.d.placed(at.File(), payloadBytes, references)
 	return b, refAt(at)
 }
 
@@ -287,7 +308,14 @@ func (d *Disk) Err() error { return d.log.Err() }
 func (d *Disk) Free() (uint64, error) { return d.cfg.FS.Free(d.cfg.Dir) }
 
 // Close writes what is left and marks the log as shut down in order.
-func (d *Disk) Close() error { return d.log.Close() }
+func (d *Disk) Close() error {
+	err := d.log.Close()
+	d.pages.close()
+	return err
+}
 
 // Abandon ends the log as a crash would.
-func (d *Disk) Abandon() { d.log.Abandon() }
+func (d *Disk) Abandon() {
+	d.log.Abandon()
+	d.pages.close()
+}

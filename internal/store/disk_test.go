@@ -18,29 +18,32 @@ func (l *listener) add(format string, args ...any) {
 	l.heard = append(l.heard, fmt.Sprintf(format, args...))
 }
 
-func (l *listener) Publish(p *Published, _ Ref, _ func(Ref)) (n int) {
+func (l *listener) Publish(p *Published, _ Ref) (n int, err error) {
 	p.Queues(func(id queue.ID, seq queue.Seq, count uint32) {
 		n++
 		l.add("publish %d/%d %q flags %d priority %d at %d ttl %d count %d", id, seq, p.Message, p.Flags, p.Priority, p.Time, p.TTLMillis, count)
 	})
-	return n
+	return n, nil
 }
 
-func (l *listener) Settled(q queue.ID, from, to queue.Seq, _ func(Ref)) {
-	l.add("settled %d/%d-%d", q, from, to)
+func (l *listener) Fact(q queue.ID, f queue.Fact) error {
+	switch f.Kind {
+	case queue.Settled:
+		l.add("settled %d/%d-%d", q, f.Seq, f.To)
+	case queue.Delivered:
+		l.add("delivered %d/%d-%d", q, f.Seq, f.To)
+	case queue.Returned:
+		l.add("returned %d/%d %d failed %d", q, f.Seq, f.Tries.Returned, f.Tries.Failed)
+	case queue.Died:
+		l.add("died %d/%d %s", q, f.Seq, f.Reason)
+	}
+	return nil
 }
-func (l *listener) Delivered(q queue.ID, from, to queue.Seq) {
-	l.add("delivered %d/%d-%d", q, from, to)
-}
-func (l *listener) Returned(q queue.ID, seq queue.Seq, t queue.Tries) {
-	l.add("returned %d/%d %d failed %d", q, seq, t.Returned, t.Failed)
-}
-func (l *listener) Died(q queue.ID, seq queue.Seq, why queue.Reason) {
-	l.add("died %d/%d %s", q, seq, why)
-}
-func (l *listener) Define(d *Definition, _ func(Ref)) error  { l.add("define %+v", *d); return nil }
-func (l *listener) Tails(queue.ID, []uint64)                 {}
-func (l *listener) Page(queue.ID, *queue.Image) (taken bool) { return false }
+func (l *listener) Begin(Recovery)                         {}
+func (l *listener) Define(d *Definition) error             { l.add("define %+v", *d); return nil }
+func (l *listener) Tails(queue.ID, []uint64)               {}
+func (l *listener) Page(queue.ID, *queue.Image) bool       { return false }
+func (l *listener) ColdPage(queue.ID, queue.ColdPage) bool { return false }
 
 func openListening(t *testing.T, fsys vfs.FS) (*Disk, *listener) {
 	t.Helper()
@@ -247,7 +250,7 @@ func FuzzFacts(f *testing.F) {
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
-		if err := parseFacts(b, func(queue.ID, uint64, uint64) { n++ }); err == nil && n*factBytes+factsFixedBytes != len(b) {
+		if err := parseFacts(b, func(queue.ID, uint64, uint64) error { n++; return nil }); err == nil && n*factBytes+factsFixedBytes != len(b) {
 			t.Errorf("%d facts in %d bytes", n, len(b))
 		}
 	})

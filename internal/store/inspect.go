@@ -41,7 +41,7 @@ type Inspection struct {
 	partial bool             // the checkpoint is damaged: all of the log is replayed
 	// topology says that the checkpoint has all definitions, whatever else it lacks.
 	topology bool
-	scratch  Disk
+	image    queue.Image // the page being read
 }
 
 // InspectedQueue is a durable queue as a start would find it.
@@ -259,18 +259,45 @@ func (in *Inspection) section(typ uint8, payload []byte) error {
 		}
 		return err
 	case secPage:
-		id, ok := in.scratch.parsePage(payload)
+		id, ok := parsePage(payload, &in.image)
 		if !ok {
 			return fmt.Errorf("%w: a page of %d bytes", ErrFormat, len(payload))
 		}
-		img := &in.scratch.image
-		in.known[pageKey{id, img.Level, img.Number}] = true
-		if !in.queue(id).m.RestoreImage(img) {
-			return fmt.Errorf("%w: a page of priority %d of a queue without it", ErrFormat, img.Level)
+		return in.page(id)
+	case secColdPage:
+		id, at, ok := parseColdSection(payload)
+		if !ok {
+			return fmt.Errorf("%w: a cold page of %d bytes", ErrFormat, len(payload))
 		}
-		return nil
+		if err := in.loadPage(id, at); err != nil {
+			return err
+		}
+		return in.page(id)
 	}
 	return fmt.Errorf("%w: a section of type %d", ErrFormat, typ)
+}
+
+// page puts in.image back.
+func (in *Inspection) page(id queue.ID) error {
+	in.known[pageKey{id, in.image.Level, in.image.Number}] = true
+	if !in.queue(id).m.RestoreImage(&in.image) {
+		return fmt.Errorf("%w: a page of priority %d of a queue without it", ErrFormat, in.image.Level)
+	}
+	return nil
+}
+
+// loadPage reads a cold page into in.image.
+func (in *Inspection) loadPage(id queue.ID, at queue.ColdPage) error {
+	f, err := in.fs.OpenRead(filepath.Join(in.dir, pageFileName(pagePlaceFile(at.Cold.Place))))
+	if err != nil {
+		return fmt.Errorf("a page of this queue: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, at.Cold.Length)
+	if _, err := f.ReadAt(b, int64(uint32(at.Cold.Place))); err != nil {
+		return fmt.Errorf("%w: %w", errPage(at.Cold.Place, "it cannot be read"), err)
+	}
+	return parseColdPage(b, id, at, &in.image)
 }
 
 // anyPriority is more than a queue of unknown arguments can have.

@@ -126,9 +126,19 @@ func (s *sample) checkpoint() {
 	for _, q := range in.Queues {
 		c.Tails(queue.ID(q.ID), q.m.Tails())
 		var at queue.Cursor
-		var img queue.Image
-		for q.m.TakeImage(&at, &img) {
-			c.Page(queue.ID(q.ID), &img, nil)
+		imgs := make([]queue.Image, 1)
+		img := &imgs[0]
+		for q.m.TakeImage(&at, img) {
+			if q.Name == "a" && img.Number == 2 { // this one is not in memory
+				cold, err := s.d.SpillPages(queue.ID(q.ID), imgs)
+				s.must(err)
+				img.Each(func(i int) {
+					cold[0].Messages++
+					cold[0].BodyBytes += int64(img.Entries[i].BodyBytes)
+				})
+				img.Cold = cold[0]
+			}
+			c.Page(queue.ID(q.ID), img)
 		}
 	}
 	s.must(c.Finish())

@@ -174,13 +174,15 @@ func putFacts(payload []byte, q queue.ID, facts []queue.Fact, typ int) {
 func triesOf(n uint64) queue.Tries { return queue.Tries{Returned: uint32(n), Failed: uint32(n >> 32)} }
 
 // parseFacts calls f for each pair of such a record.
-func parseFacts(payload []byte, f func(q queue.ID, a, b uint64)) error {
+func parseFacts(payload []byte, f func(q queue.ID, a, b uint64) error) error {
 	if len(payload) < factsFixedBytes || (len(payload)-factsFixedBytes)%factBytes != 0 {
 		return fmt.Errorf("%w: facts of %d bytes", ErrFormat, len(payload))
 	}
 	q := queue.ID(binary.LittleEndian.Uint64(payload))
 	for b := payload[factsFixedBytes:]; len(b) > 0; b = b[factBytes:] {
-		f(q, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]))
+		if err := f(q, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])); err != nil {
+			return err
+		}
 	}
 	return nil
 }

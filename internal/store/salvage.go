@@ -99,11 +99,10 @@ func copyFacts(d *Disk, q *InspectedQueue) error {
 // nothing restores nothing: for a directory that is empty.
 type nothing struct{}
 
-func (nothing) Publish(*Published, Ref, func(Ref)) int          { return 0 }
-func (nothing) Settled(_ queue.ID, _, _ queue.Seq, _ func(Ref)) {}
-func (nothing) Delivered(_ queue.ID, _, _ queue.Seq)            {}
-func (nothing) Died(queue.ID, queue.Seq, queue.Reason)          {}
-func (nothing) Returned(queue.ID, queue.Seq, queue.Tries)       {}
-func (nothing) Define(*Definition, func(Ref)) error             { return nil }
-func (nothing) Tails(queue.ID, []uint64)                        {}
-func (nothing) Page(queue.ID, *queue.Image) bool                { return false }
+func (nothing) Begin(Recovery)                         {}
+func (nothing) Publish(*Published, Ref) (int, error)   { return 0, nil }
+func (nothing) Fact(queue.ID, queue.Fact) error        { return nil }
+func (nothing) Define(*Definition) error               { return nil }
+func (nothing) Tails(queue.ID, []uint64)               {}
+func (nothing) Page(queue.ID, *queue.Image) bool       { return false }
+func (nothing) ColdPage(queue.ID, queue.ColdPage) bool { return false }

@@ -236,6 +236,7 @@ func (m *Machine) find(at ColdPage, lost int) {
 	m.unacked += n
 	m.levels[at.Level].ready -= n
 	m.readyBytes -= int64(lost) * at.Cold.BodyBytes
+	m.outBytes += int64(lost) * at.Cold.BodyBytes
 	at.Cold.Lost = lost > 0
 	l := &m.levels[at.Level]
 	l.head = min(l.head, at.Number*pageLen)
