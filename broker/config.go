@@ -34,6 +34,10 @@ type Config struct {
 	// memory besides being on the disk, and as much again the others, which beyond
 	// it go to scratch files in Dir. 0 means 16 MiB. Without Dir it has no meaning.
 	BodyMemoryBytes int64
+	// IndexMemoryBytes bounds the memory for the indexes of long queues, 16 bytes a
+	// message: what is in the middle of them is kept in Dir beyond it. Within a second
+	// of a burst it may be more. 0 means 64 MiB.
+	IndexMemoryBytes int64
 	// MinFreeDiskBytes is the free space in Dir below which publishers are
 	// blocked (connection.blocked). 0 means 50 MB; a negative value means none.
 	MinFreeDiskBytes int64
@@ -148,7 +152,7 @@ func (c *Config) disk(onFailure func(error)) *engine.DiskConfig {
 		return nil
 	}
 	d := &engine.DiskConfig{
-		FS: c.fileSystem, Dir: c.Dir, FileBytes: c.logBytes, ResidentBytes: c.BodyMemoryBytes,
+		FS: c.fileSystem, Dir: c.Dir, FileBytes: c.logBytes, ResidentBytes: c.BodyMemoryBytes, IndexBytes: c.IndexMemoryBytes,
 		MinFreeBytes: uint64(max(c.MinFreeDiskBytes, 0)), OnFailure: onFailure,
 	}
 	if d.FS == nil {

@@ -26,6 +26,7 @@ func (c *Config) Broker(logger *slog.Logger, version string) broker.Config {
 	return broker.Config{
 		Dir:              c.Data,
 		BodyMemoryBytes:  c.Limits.BodyMemoryBytes,
+		IndexMemoryBytes: c.Limits.IndexMemoryBytes,
 		MinFreeDiskBytes: free,
 		VHosts:           c.Vhosts,
 		Users:            users,

@@ -44,6 +44,7 @@ type Limits struct {
 	MaxConnections   int           // 0: no limit
 	Memory           Size          // where publishers are blocked
 	BodyMemoryBytes  int64         // bodies kept in memory besides being on disk
+	IndexMemoryBytes int64         // indexes of long queues kept in memory
 	DiskFreeBytes    int64         // free space below which publishers are blocked; 0: none
 	HandshakeTimeout time.Duration // from accept to connection.open
 }
@@ -80,6 +81,7 @@ func base() *Config {
 			MaxMessageBytes:  16 << 20,
 			Memory:           Size{Percent: 60},
 			BodyMemoryBytes:  16 << 20,
+			IndexMemoryBytes: 64 << 20,
 			DiskFreeBytes:    50_000_000, // as RabbitMQ
 			HandshakeTimeout: 10 * time.Second,
 		},

@@ -71,7 +71,7 @@ func TestDefaults(t *testing.T) {
 	c := mustLoad(t, "", nil, nil)
 	want := Limits{
 		FrameMaxBytes: 131072, ChannelMax: 2047, Heartbeat: time.Minute, MaxMessageBytes: 16777216,
-		Memory: Size{Percent: 60}, BodyMemoryBytes: 16 << 20, DiskFreeBytes: 50_000_000, HandshakeTimeout: 10 * time.Second,
+		Memory: Size{Percent: 60}, BodyMemoryBytes: 16 << 20, IndexMemoryBytes: 64 << 20, DiskFreeBytes: 50_000_000, HandshakeTimeout: 10 * time.Second,
 	}
 	if c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)

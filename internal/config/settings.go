@@ -203,6 +203,8 @@ func limitSettings() []Setting {
 		memorySetting(),
 		bytesSetting("body_memory", "memory for bodies of persistent messages, and as much again for others; what is beyond that is on disk only", minBodyMemory, maxBytes,
 			func(c *Config) *int64 { return &c.Limits.BodyMemoryBytes }),
+		bytesSetting("index_memory", "memory for the indexes of long queues, beyond which they are kept in the data directory", minIndexMemory, maxBytes,
+			func(c *Config) *int64 { return &c.Limits.IndexMemoryBytes }),
 		bytesSetting("disk_free_limit", "free space in the data directory below which publishers are blocked; 0 for none", 0, maxBytes,
 			func(c *Config) *int64 { return &c.Limits.DiskFreeBytes }),
 		duration("handshake_timeout", "time a client has from connecting to being logged in", 100*time.Millisecond, time.Hour,
@@ -235,6 +237,9 @@ const maxMessageCeiling = 512 << 20
 
 // minBodyMemory is one block of the log, the unit in which bodies are kept.
 const minBodyMemory = 1 << 20
+
+// minIndexMemory is 64,000 messages.
+const minIndexMemory = 1 << 20
 
 // maxBytes is no bound that anybody meets, and leaves room for sums.
 const maxBytes = 1 << 60
