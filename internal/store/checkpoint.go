@@ -29,7 +29,8 @@ import (
 //	page:       queue id u64 | level u8 | page number u64 | live bits 4 x u64 | flags u8
 //	            then for each live message: place u64 | body bytes u32 | flags u32
 //	            | deadline, Unix ns i64, if flags has 1
-//	            | times returned u32, if flags has 2
+//	            | times returned u32, of these failed u32, if flags has 4
+//	            | times returned u32, if flags has 2 (version 1)
 //	end:        sections before it u64
 //
 // It is written under a new name, synced, and then named by the log's mark. A
