@@ -224,6 +224,9 @@ func checkProcess(tree []*source) (found []finding) {
 		if s.isTest || s.isProgram() || s.under("cmd", "internal/cli") {
 			continue
 		}
+		if s.path == "reliable/fromenv.go" { // whose promise it is to look at AMQP_URL
+			continue
+		}
 		report := func(pos token.Pos, what string) {
 			found = append(found, finding{place: s.path, message: fmt.Sprintf("%s: %s outside cmd and internal/cli: "+
 				"take what it gives as an argument or return an error, and let internal/cli deal with the process", s.at(pos), what)})

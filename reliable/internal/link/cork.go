@@ -1,0 +1,84 @@
+package link
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// corkBytes is how much is gathered before it is written although the cork is in.
+const corkBytes = 64 << 10
+
+// corked is a transport connection that can gather writes. The AMQP client writes
+// once per publish or acknowledgement; between Cork and Uncork these become one
+// write. Everything else that the client writes meanwhile, such as a heartbeat,
+// keeps its place and waits at most until the next Uncork.
+type corked struct {
+	net.Conn
+
+	mu    sync.Mutex
+	buf   []byte
+	corks int   // how many have put the cork in
+	err   error // the first failure; the connection is of no use after it
+
+	// writing is odd while a write is under way, and counts them: a watcher that
+	// sees the same odd number twice knows that a write is stuck.
+	writing atomic.Uint64
+}
+
+// Write implements net.Conn. It may report success for what is still gathered; a
+// failure shows at a later write or at Uncork, and always by the connection's end.
+func (c *corked) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
+	if c.corks > 0 && len(c.buf)+len(b) <= corkBytes {
+		c.buf = append(c.buf, b...)
+		return len(b), nil
+	}
+	c.flush()
+	if c.err == nil {
+		c.write(b)
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	return len(b), nil
+}
+
+// Cork begins to gather. Each call wants one of Uncork, soon.
+func (c *corked) Cork() {
+	c.mu.Lock()
+	c.corks++
+	c.mu.Unlock()
+}
+
+// Uncork writes what was gathered, also by others.
+func (c *corked) Uncork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corks--
+	if c.err == nil {
+		c.flush()
+	}
+	if c.err != nil {
+		c.Conn.Close() // the client was told that its writes had succeeded
+	}
+}
+
+func (c *corked) flush() {
+	if len(c.buf) == 0 {
+		return
+	}
+	c.write(c.buf)
+	c.buf = c.buf[:0]
+}
+
+// write is the only place that writes. c.mu is held, as long as the peer takes.
+func (c *corked) write(b []byte) {
+	c.writing.Add(1)
+	_, c.err = c.Conn.Write(b)
+	c.writing.Add(1)
+}
