@@ -16,11 +16,12 @@ var ErrClosed = errors.New("broker: closed")
 
 // Broker is a running broker. Make it with Open, end it with Shutdown.
 type Broker struct {
-	engine *engine.Engine
-	server *amqpserver.Server
-	once   sync.Once
-	done   chan struct{}
-	failed chan struct{} // closed when the data directory has failed
+	engine     *engine.Engine
+	server     *amqpserver.Server
+	management *management
+	once       sync.Once
+	done       chan struct{}
+	failed     chan struct{} // closed when the data directory has failed
 }
 
 // Open starts a broker. The error says which field of the Config is wrong.
@@ -56,6 +57,7 @@ func Open(c Config) (*Broker, error) {
 		MaxMessageBytes: uint64(c.MaxMessageBytes), MaxConnections: c.MaxConnections,
 		HandshakeTimeout: c.HandshakeTimeout,
 	})
+	b.management = newManagement(b, &c, users)
 	close(ready)
 	return b, nil
 }
@@ -101,6 +103,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	var err error
 	b.once.Do(func() {
 		close(b.done)
+		b.management.close()
 		if serr := b.server.Shutdown(ctx); serr != nil {
 			err = fmt.Errorf("broker: not every client said goodbye: %w", serr)
 		}
@@ -135,6 +138,7 @@ type Faults struct{ b *Broker }
 func (f Faults) Crash() {
 	f.b.once.Do(func() {
 		close(f.b.done)
+		f.b.management.close()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		f.b.engine.Freeze()

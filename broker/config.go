@@ -83,6 +83,11 @@ type User struct {
 	PasswordHash string
 	// VHosts the user may open. Empty means all.
 	VHosts []string
+	// Tags say what the user may do in the management API: "administrator",
+	// "monitoring", "policymaker", "management", with RabbitMQ's meaning. Nil means
+	// administrator, or management for a user that is limited to some VHosts; an
+	// empty slice that is not nil means nothing at all.
+	Tags []string
 }
 
 // Clock is a source of time.
@@ -186,6 +191,9 @@ func (c *Config) users() (*auth.Users, error) {
 		}
 		if err == nil && len(u.VHosts) > 0 {
 			err = users.LimitToVhosts(u.Name, u.VHosts...)
+		}
+		if err == nil && u.Tags != nil {
+			err = users.SetTags(u.Name, u.Tags...)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("broker: user %q: %w", u.Name, err)

@@ -25,6 +25,7 @@ type Users struct {
 type user struct {
 	hash   hash
 	vhosts []string // nil: every vhost
+	tags   []string // nil: by the vhosts, see Tags
 }
 
 // NewUsers returns an empty set in which guest, if it is added, may log in from
@@ -82,7 +83,7 @@ func (u *Users) put(name string, entry user) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if old, ok := u.byName[name]; ok && entry.vhosts == nil {
-		entry.vhosts = old.vhosts
+		entry.vhosts, entry.tags = old.vhosts, old.tags
 	}
 	u.byName[name] = entry
 }

@@ -128,17 +128,25 @@ func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	b, err := broker.Open(c.Broker(logger, Version()))
+	management, err := listenManagement(ctx, c)
 	if err != nil {
 		closeAll(listeners)
+		return err
+	}
+	b, err := broker.Open(c.Broker(logger, Version()))
+	if err != nil {
+		closeAll(append(listeners, management...))
 		return openError(c.Data, err)
 	}
-	failed := make(chan error, len(listeners))
+	failed := make(chan error, len(listeners)+len(management))
 	for _, l := range listeners {
 		go func() { failed <- b.Serve(l) }()
 	}
-	fmt.Fprintf(stdout, "WarrenMQ %s listening on %s (%s)\n", Version(), addresses(listeners), where(c))
-	left := len(listeners)
+	for _, l := range management {
+		go func() { failed <- b.ServeManagement(l) }()
+	}
+	fmt.Fprintf(stdout, "WarrenMQ %s listening on %s (%s)%s\n", Version(), addresses(listeners), where(c), managementText(c, management))
+	left := len(listeners) + len(management)
 	select {
 	case <-ctx.Done():
 		logger.Info("shutting down", "connections", b.ConnectionCount())
@@ -242,6 +250,38 @@ func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
 		open = append(open, l)
 	}
 	return open, nil
+}
+
+// listenManagement opens the address of the management API: none if it is off. An
+// address that somebody named has to be free. The default one need not, so that a
+// second broker on a machine, or one next to RabbitMQ, starts with nothing but
+// another --listen; the start line says so then.
+func listenManagement(ctx context.Context, c *config.Config) ([]net.Listener, error) {
+	if c.Management == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", c.Management)
+	switch {
+	case err == nil:
+		return []net.Listener{l}, nil
+	case errors.Is(err, syscall.EADDRINUSE) && !c.Named("management"):
+		return nil, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("cannot listen on %s for the management API: the address is already in use (choose another with --management, or --management off)", c.Management)
+	}
+	return nil, fmt.Errorf("cannot listen on %s for the management API: %w", c.Management, listenError(err))
+}
+
+// managementText says in the start line where the management API is.
+func managementText(c *config.Config, l []net.Listener) string {
+	switch {
+	case len(l) > 0:
+		return ", management API on http://" + addresses(l) + "/api"
+	case c.Management == "":
+		return ""
+	}
+	return ", no management API: " + c.Management + " is already in use (choose another address with --management, or off)"
 }
 
 // listenError is the reason without the address, which the caller names.

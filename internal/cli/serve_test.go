@@ -24,12 +24,13 @@ import (
 type server struct {
 	addrs          []string
 	where          string // of the start line
+	management     string // likewise
 	stdout, stderr *watchedBuffer
 	stop           context.CancelFunc
 	code           chan int
 }
 
-var startLine = regexp.MustCompile(`^WarrenMQ (\S+) listening on (.*) \((memory only: nothing survives a restart|data in .*)\)\n$`)
+var startLine = regexp.MustCompile(`^WarrenMQ (\S+) listening on (.*) \((memory only: nothing survives a restart|data in [^)]*)\)(.*)\n$`)
 
 // startServer runs one, in memory unless told where.
 func startServer(t *testing.T, args ...string) *server {
@@ -48,7 +49,7 @@ func startServer(t *testing.T, args ...string) *server {
 	if m == nil || m[1] != Version() {
 		t.Fatalf("start line %q", s.stdout.String())
 	}
-	s.addrs, s.where = strings.Split(m[2], ", "), m[3]
+	s.addrs, s.where, s.management = strings.Split(m[2], ", "), m[3], m[4]
 	return s
 }
 

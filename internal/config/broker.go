@@ -11,7 +11,7 @@ import (
 func (c *Config) Broker(logger *slog.Logger, version string) broker.Config {
 	users := make([]broker.User, len(c.Users))
 	for i, u := range c.Users {
-		users[i] = broker.User{Name: u.Name, PasswordHash: u.Hash, VHosts: u.Vhosts}
+		users[i] = broker.User{Name: u.Name, PasswordHash: u.Hash, VHosts: u.Vhosts, Tags: u.Tags}
 	}
 	heartbeat := c.Limits.Heartbeat
 	if heartbeat == 0 {

@@ -13,6 +13,7 @@ import (
 // been checked.
 type Config struct {
 	Listen        []string // HOST:PORT or :PORT (all interfaces), at least one
+	Management    string   // HOST:PORT of the management API; "": off
 	Data          string   // the data directory; "" if Memory
 	Memory        bool     // nothing is kept on disk
 	Vhosts        []string // always has "/", in the order given
@@ -32,6 +33,7 @@ type User struct {
 	Name   string
 	Hash   string
 	Vhosts []string // which vhosts this user may open; empty: all
+	Tags   []string // in the management API, see broker.User; nil: by the vhosts
 }
 
 // Limits bound what a client may ask of the broker. Names and defaults are
@@ -71,6 +73,7 @@ func Defaults() *Config {
 func base() *Config {
 	return &Config{
 		Listen:        []string{":5672"},
+		Management:    ":15672",
 		Data:          DefaultData,
 		Vhosts:        []string{"/"},
 		LoopbackUsers: []string{auth.GuestName},
@@ -89,6 +92,10 @@ func base() *Config {
 		origin: map[string]string{},
 	}
 }
+
+// Named tells whether some source names the setting with that key, and it does not
+// just have its default.
+func (c *Config) Named(key string) bool { return c.origin[key] != "" }
 
 // complete adds what exists only in the absence of something configured.
 func (c *Config) complete() {

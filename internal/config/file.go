@@ -12,7 +12,7 @@ import (
 )
 
 // userKeys are the keys of one [[users]] table.
-func userKeys() []string { return []string{"name", "password", "password_hash", "vhosts"} }
+func userKeys() []string { return []string{"name", "password", "password_hash", "vhosts", "tags"} }
 
 // applyFile applies the TOML text of the file name.
 func (c *Config) applyFile(name, text string) error {
@@ -127,7 +127,7 @@ func (c *Config) applyFileUsers(file string, v any) error {
 
 func fileUser(place string, t map[string]any) (User, error) {
 	fields := map[string]string{}
-	var vhosts []string
+	var vhosts, tags []string
 	for _, key := range slices.Sorted(maps.Keys(t)) {
 		if !slices.Contains(userKeys(), key) {
 			return User{}, unknownKey(place, key, userKeys())
@@ -138,6 +138,14 @@ func fileUser(place string, t map[string]any) (User, error) {
 				return User{}, fmt.Errorf("%s.vhosts: %w", place, err)
 			}
 			vhosts = list
+			continue
+		}
+		if key == "tags" {
+			list, err := stringsOf(t[key], true)
+			if err != nil {
+				return User{}, fmt.Errorf("%s.tags: %w", place, err)
+			}
+			tags = append([]string{}, list...) // not nil: an empty list means none
 			continue
 		}
 		text, ok := t[key].(string)
@@ -153,6 +161,10 @@ func fileUser(place string, t map[string]any) (User, error) {
 		return User{}, fmt.Errorf("%s: user '%s' needs either password or password_hash", place, fields["name"])
 	}
 	u, err := newUser(fields["name"], fields["password"], fields["password_hash"], vhosts)
+	if err == nil {
+		err = checkTags(u, tags)
+		u.Tags = tags
+	}
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", place, err)
 	}

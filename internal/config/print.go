@@ -44,6 +44,9 @@ func (c *Config) Print(w io.Writer) error {
 		if len(u.Vhosts) > 0 {
 			fmt.Fprintf(&b, "vhosts = %s\n", tomlValue(u.Vhosts))
 		}
+		if u.Tags != nil {
+			fmt.Fprintf(&b, "tags = %s\n", tomlValue(u.Tags))
+		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err

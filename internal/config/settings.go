@@ -73,6 +73,25 @@ func whereSettings() []Setting {
 	}
 	listen.get = func(c *Config) any { return c.Listen }
 
+	management := setting("management", "HOST:PORT|off", "address of the management HTTP API and of /metrics, or off")
+	management.set = func(c *Config, values []string) error {
+		if values[0] == managementOff {
+			c.Management = ""
+			return nil
+		}
+		if err := parseListen(values[0]); err != nil {
+			return fmt.Errorf("%w; or off for none", err)
+		}
+		c.Management = values[0]
+		return nil
+	}
+	management.get = func(c *Config) any {
+		if c.Management == "" {
+			return managementOff
+		}
+		return c.Management
+	}
+
 	vhosts := setting("vhosts", "NAME", "virtual host to have beside /; repeat for more")
 	vhosts.Flag, vhosts.Env, vhosts.List = "vhost", "WARREN_VHOSTS", true
 	vhosts.set = func(c *Config, values []string) error {
@@ -87,8 +106,11 @@ func whereSettings() []Setting {
 		return nil
 	}
 	vhosts.get = func(c *Config) any { return c.Vhosts }
-	return []Setting{listen, vhosts}
+	return []Setting{listen, management, vhosts}
 }
+
+// managementOff is the value of the setting management that switches it off.
+const managementOff = "off"
 
 func dataSettings() []Setting {
 	data := setting("data", "DIR", "directory for what has to survive a restart; made if it is missing")
@@ -171,6 +193,15 @@ func newUser(name, password, hash string, vhosts []string) (User, error) {
 		u.Hash = made
 	}
 	return u, auth.NewUsers().AddHash(u.Name, u.Hash)
+}
+
+// checkTags refuses tags that nobody knows.
+func checkTags(u User, tags []string) error {
+	users := auth.NewUsers()
+	if err := users.AddHash(u.Name, u.Hash); err != nil {
+		return err
+	}
+	return users.SetTags(u.Name, tags...)
 }
 
 func limitSettings() []Setting {

@@ -77,7 +77,9 @@ func (c *Conn) OpenChannel(id uint16) *Channel {
 	c.Out.mu.Lock()
 	c.channels[id] = ch
 	c.Out.mu.Unlock()
-	c.e.churn.channelsOpened.Add(1)
+	if !c.info.Hidden {
+		c.e.churn.channelsOpened.Add(1)
+	}
 	return ch
 }
 
@@ -108,7 +110,9 @@ func (ch *Channel) Close() {
 	c.Out.mu.Lock()
 	delete(c.channels, ch.target.Channel)
 	c.Out.mu.Unlock()
-	c.e.churn.channelsClosed.Add(1)
+	if !c.info.Hidden {
+		c.e.churn.channelsClosed.Add(1)
+	}
 	// Consumers first: what returns must not come straight back to this channel.
 	ch.detach()
 	o := c.Out

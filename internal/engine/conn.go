@@ -78,7 +78,9 @@ func (e *Engine) Open(vhost string, info ConnInfo) (*Conn, *wire.Error) {
 		opened: e.clock.Now(),
 	}
 	c.name = connectionName(c.ID, &c.info)
-	e.churn.connectionsOpened.Add(1)
+	if !info.Hidden {
+		e.churn.connectionsOpened.Add(1)
+	}
 	if e.disk != nil {
 		c.Out.waitWritten = e.disk.WaitWritten
 	}
@@ -98,7 +100,9 @@ func (c *Conn) Close() {
 	if !open {
 		return
 	}
-	c.e.churn.connectionsClosed.Add(1)
+	if !c.info.Hidden {
+		c.e.churn.connectionsClosed.Add(1)
+	}
 	c.CloseChannels()
 	c.Out.Close()
 }

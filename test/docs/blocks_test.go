@@ -14,8 +14,8 @@
 //
 // Any other block is an error, so that no command escapes by its label. Pages run
 // one after the other, each in a folder of its own (README.md in the
-// repository's), with the built binary first in PATH. Port 5672 in a page stands
-// for a free port.
+// repository's), with the built binary first in PATH. Ports 5672 and
+// 15672 in a page stand for free ports.
 //
 // Tables between <!-- NAME:begin --> and <!-- NAME:end --> are made from the code;
 // WARREN_UPDATE_DOCS=1 go test ./test/docs writes them anew.

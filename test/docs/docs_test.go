@@ -57,6 +57,7 @@ type page struct {
 	dir    string
 	env    []string
 	port   string
+	api    string // port of the management API
 	broker *exec.Cmd
 	output *buffer // of broker
 }
@@ -72,15 +73,21 @@ func newPage(t *testing.T, bin, file string) *page {
 			p.env = append(p.env, v)
 		}
 	}
+	p.port, p.api = freePort(t), freePort(t)
+	p.env = append(p.env, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "GOBIN="+bin,
+		"WARREN_LISTEN=127.0.0.1:"+p.port, "WARREN_DATA="+filepath.Join(scratch, "warren-data"))
+	return p
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, p.port, _ = net.SplitHostPort(l.Addr().String())
-	l.Close()
-	p.env = append(p.env, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "GOBIN="+bin,
-		"WARREN_LISTEN=127.0.0.1:"+p.port, "WARREN_DATA="+filepath.Join(scratch, "warren-data"))
-	return p
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
 }
 
 // check checks one block and returns how many commands it ran.
@@ -142,10 +149,12 @@ func (p *page) run(script string) (string, error) {
 	cmd.WaitDelay = time.Second
 	cmd.Dir, cmd.Env = p.dir, p.environment()
 	out, err := cmd.CombinedOutput()
-	return strings.ReplaceAll(string(out), ":"+p.port, ":5672"), err
+	return strings.NewReplacer(":"+p.port, ":5672", ":"+p.api, ":15672").Replace(string(out)), err
 }
 
-func (p *page) withPort(script string) string { return strings.ReplaceAll(script, ":5672", ":"+p.port) }
+func (p *page) withPort(script string) string {
+	return strings.NewReplacer(":5672", ":"+p.port, ":15672", ":"+p.api).Replace(script)
+}
 
 // environment names the page's broker once there is one.
 func (p *page) environment() []string {
@@ -159,7 +168,7 @@ func (p *page) environment() []string {
 func (p *page) start(b block, fail func(string, ...any)) {
 	p.stop()
 	cmd := exec.Command("sh", "-c", "exec "+p.withPort(strings.TrimSpace(b.text)))
-	cmd.Dir, cmd.Env = p.dir, p.env
+	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "WARREN_MANAGEMENT=127.0.0.1:"+p.api)
 	p.output = &buffer{}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	if err := cmd.Start(); err != nil {

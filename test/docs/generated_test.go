@@ -19,6 +19,7 @@ func TestGeneratedTables(t *testing.T) {
 	for _, table := range []struct{ page, name, want string }{
 		{"docs/configuration.md", "settings", settingsTable()},
 		{"docs/compatibility.md", "deviations", reasonsTable(t, "deviations.txt")},
+		{"docs/management.md", "api-deviations", apiDeviations(t)},
 		{"docs/compatibility.md", "later", reasonsTable(t, "later.txt")},
 	} {
 		file := filepath.Join(root, table.page)
@@ -77,6 +78,23 @@ func reasonsTable(t *testing.T, file string) string {
 	b.WriteString("| what and why | scripts |\n|---|---|\n")
 	for _, reason := range order {
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(reason, "|", `\|`), strings.Join(scripts[reason], " "))
+	}
+	return b.String()
+}
+
+// apiDeviations are the lines of test/mgmt, those with the same reason together.
+func apiDeviations(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("| request | where | why |\n|---|---|---|\n")
+	for line := range strings.Lines(readFile(t, filepath.Join(root, "test/mgmt/deviations.txt"))) {
+		parts := strings.Split(strings.TrimSpace(line), " | ")
+		if len(parts) != 3 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if parts[0] == "*" {
+			parts[0] = "any"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", parts[0], parts[1], parts[2])
 	}
 	return b.String()
 }

@@ -63,7 +63,7 @@ func packages() map[string]string {
 	return map[string]string{
 		"amqp": "github.com/rabbitmq/amqp091-go", "broker": "github.com/warrenmq/warren/broker",
 		"brokertest": "github.com/warrenmq/warren/brokertest", "context": "context", "errors": "errors",
-		"fmt": "fmt", "log": "log", "slog": "log/slog", "net": "net", "os": "os", "testing": "testing", "time": "time",
+		"fmt": "fmt", "http": "net/http", "log": "log", "slog": "log/slog", "net": "net", "os": "os", "testing": "testing", "time": "time",
 	}
 }
 

@@ -125,6 +125,28 @@ type VHost struct {
 	ReadBytesRate, WrittenBytesRate float64
 }
 
+// Add adds the numbers of another virtual host.
+func (v *VHost) Add(w VHost) {
+	v.Queues += w.Queues
+	v.Exchanges += w.Exchanges
+	v.Bindings += w.Bindings
+	v.Connections += w.Connections
+	v.Channels += w.Channels
+	v.Consumers += w.Consumers
+	v.Ready += w.Ready
+	v.Unacked += w.Unacked
+	v.Counts.Add(&w.Counts)
+	for i := range v.Rates {
+		v.Rates[i] += w.Rates[i]
+	}
+	v.ReadyRate += w.ReadyRate
+	v.UnackedRate += w.UnackedRate
+	v.ReadBytes += w.ReadBytes
+	v.WrittenBytes += w.WrittenBytes
+	v.ReadBytesRate += w.ReadBytesRate
+	v.WrittenBytesRate += w.WrittenBytesRate
+}
+
 // Churn counts what came and went.
 type Churn struct {
 	ConnectionsOpened, ConnectionsClosed         uint64
@@ -151,4 +173,33 @@ type Listener struct {
 	Protocol string // amqp, http
 	Host     string
 	Port     int
+}
+
+// Disposal says what becomes of messages that were only looked at.
+type Disposal uint8
+
+const (
+	// PutBack returns them to their places.
+	PutBack Disposal = iota
+	// Take ends them, as an acknowledgement does.
+	Take
+	// Reject ends them, or dead-letters them where the queue says so.
+	Reject
+)
+
+// Message is one that was polled. Its bytes are good until the call that gave it
+// returns.
+type Message struct {
+	Exchange, Key string
+	Redelivered   bool
+	Left          int // ready messages behind it
+	Properties    wire.Properties
+	Body          []byte
+}
+
+// Publication is a message to publish.
+type Publication struct {
+	Exchange, Key string
+	Properties    wire.Properties
+	Body          []byte
 }
