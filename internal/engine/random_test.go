@@ -244,7 +244,7 @@ func (w *world) finish() {
 	for quiet < 3 && !w.t.Failed() {
 		quiet++
 		for _, c := range w.clients {
-			if c.settleAll() || w.onTheDisk() {
+			if c.settleAll() || w.underWay() {
 				quiet = 0
 			}
 		}
@@ -256,7 +256,7 @@ func (w *world) finish() {
 	for _, c := range w.clients {
 		c.checkAtRest()
 	}
-	if refs := w.references(); refs != int64(ready) {
+	if refs := w.referencesAre(int64(ready)); refs != int64(ready) {
 		w.t.Errorf("%d references to bodies for %d messages", refs, ready)
 	}
 	w.checkLedger()
@@ -266,7 +266,7 @@ func (w *world) finish() {
 	for _, q := range w.e.allQueues() {
 		must(w.t, w.admin.DeleteQueue(&wire.QueueDelete{Queue: q.def.Name}, func(uint32) {}))
 	}
-	if refs := w.references(); refs != 0 {
+	if refs := w.referencesAre(0); refs != 0 {
 		w.t.Errorf("%d references to bodies without a queue", refs)
 	}
 	if n := len(w.e.timers.heap); n != 0 {
@@ -284,18 +284,27 @@ func (w *world) references() int64 {
 	return n
 }
 
-// onTheDisk tells whether somebody waits for the disk: a body is on its way into
-// memory, or a dead letter on its way because of one, or confirms await a sync.
-func (w *world) onTheDisk() bool {
-	if w.e.disk == nil {
-		return false
+// referencesAre waits for that number of references, and returns how many there
+// are: a timer's goroutine may be about to drop its last.
+func (w *world) referencesAre(want int64) (n int64) {
+	for until := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		if n = w.references(); n == want || time.Now().After(until) {
+			return n
+		}
 	}
-	w.e.waitingMu.Lock()
-	waiting := len(w.e.waiting) > 0
-	w.e.waitingMu.Unlock()
-	if waiting {
-		runtime.Gosched()
-		return true
+}
+
+// underWay tells whether something goes on that no client has begun: a body is on
+// its way into memory, or a dead letter on its way, or confirms await a sync.
+func (w *world) underWay() bool {
+	if w.e.disk != nil {
+		w.e.waitingMu.Lock()
+		waiting := len(w.e.waiting) > 0
+		w.e.waitingMu.Unlock()
+		if waiting {
+			runtime.Gosched()
+			return true
+		}
 	}
 	for _, q := range w.e.allQueues() {
 		q.mu.Lock()
