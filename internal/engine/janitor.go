@@ -113,6 +113,7 @@ func (j *janitor) round() {
 		}
 	}
 	j.dropUnused()
+	j.e.disk.TidySpares()
 	j.keepReserve()
 	if number, ok := j.worthMoving(); ok {
 		j.empty(number)

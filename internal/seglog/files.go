@@ -30,6 +30,8 @@ type files struct {
 	spares   []string // names, ready for use
 	making   bool     // a goroutine makes a spare
 	lastName int      // number of the last spare name given out
+	begun    int      // files of the usual size begun since the last TidySpares
+	busy     int      // files begun between two TidySpares lately
 	closed   bool
 	// reserveBytes is the size of the reserve, 0 if there is none.
 	reserveBytes int64
@@ -62,8 +64,11 @@ func (l *Log) makeFile(f *logFile) (vfs.File, error) {
 	path := filepath.Join(l.cfg.Dir, f.name())
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
-	if f.bytes == l.cfg.FileBytes && len(l.files.spares) > 0 {
-		return l.useSpare(path)
+	if f.bytes == l.cfg.FileBytes {
+		l.files.begun++
+		if len(l.files.spares) > 0 {
+			return l.useSpare(path)
+		}
 	}
 	h, err := l.createFile(path, f)
 	if vfs.IsNoSpace(err) && f.bytes < l.cfg.FileBytes && len(l.files.spares) > 0 {
@@ -274,7 +279,7 @@ func (l *Log) Drop(number uint32) error {
 	l.files.manifest = &m
 	l.forget(number)
 	path := filepath.Join(l.cfg.Dir, logName(number))
-	if size == l.cfg.FileBytes && len(l.files.spares) < l.cfg.Spares {
+	if n := len(l.files.spares); size == l.cfg.FileBytes && n < l.sparesToKeep() && (n < l.cfg.Spares || l.roomForSpare()) {
 		l.files.lastName++
 		name := sparePrefix + strconv.Itoa(l.files.lastName)
 		if err := l.cfg.FS.Rename(path, filepath.Join(l.cfg.Dir, name)); err == nil {
@@ -286,6 +291,37 @@ func (l *Log) Drop(number uint32) error {
 		return fmt.Errorf("seglog: drop %s: %w", logName(number), err)
 	}
 	return nil
+}
+
+// maxSpares bounds the spares of a busy log.
+const maxSpares = 16
+
+// sparesToKeep is how many given up files stay as spares: besides the usual ones
+// as many as a busy log begins between two looks of its owner, who gives files up
+// only then. Writing zeros for each of them anew would cost the disk as much as the
+// log itself. Called with files.mu held.
+func (l *Log) sparesToKeep() int {
+	if l.cfg.Spares < 0 {
+		return 0
+	}
+	return max(l.cfg.Spares, min(maxSpares, l.cfg.Spares+max(l.files.begun, l.files.busy)))
+}
+
+// TidySpares removes the spares that a busy time has left. The owner calls it
+// regularly, when it has given up what it can.
+func (l *Log) TidySpares() {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	l.files.busy = max(l.files.begun, l.files.busy-1)
+	l.files.begun = 0
+	if !l.roomForSpare() {
+		l.files.busy = 0
+	}
+	for n := len(l.files.spares); n > max(0, l.sparesToKeep()) && !l.files.closed; n-- {
+		// If it stays, the next start removes it.
+		_ = l.cfg.FS.Remove(filepath.Join(l.cfg.Dir, l.files.spares[n-1]))
+		l.files.spares = l.files.spares[:n-1]
+	}
 }
 
 // mayDrop tells why a file cannot be dropped. Called with files.mu held.

@@ -368,3 +368,72 @@ func TestManyRestarts(t *testing.T) {
 		t.Errorf("%d files: %v", len(names), names)
 	}
 }
+
+// TestSparesOfABusyLog: files that are given up at once are used again by as many
+// that are begun before the next time, and no file of zeros is written for any of
+// them; when the log is calm again they go.
+func TestSparesOfABusyLog(t *testing.T) {
+	mem := vfs.NewMem()
+	fault := vfs.NewFault(mem)
+	zeroed := 0
+	fault.Add(vfs.Rule{Before: func(op vfs.Op) {
+		if op.Kind == vfs.OpZeroFill {
+			zeroed++
+		}
+	}})
+	c := memConfig(fault)
+	c.FileBytes, c.BatchBytes, c.Spares = 1<<20, 1, 1
+	l, _, _ := openInlineT(t, c)
+	round := func(files int) {
+		for range files {
+			for range 2 {
+				putAll(l, true, 450_000)
+				l.step()
+			}
+		}
+		for len(l.Files()) > 1 {
+			if err := l.Drop(l.Files()[0].Number); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.TidySpares()
+	}
+	spares := func() (n int) {
+		names, err := mem.List(testDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if spareNumber(name) > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	for range 3 {
+		round(5) // finds its measure
+	}
+	zeroed = 0
+	for range 5 {
+		round(5)
+	}
+	if zeroed != 0 {
+		t.Errorf("%d files of zeros for 25 of the log", zeroed)
+	}
+	if n := spares(); n < 5 || n > 6 {
+		t.Errorf("%d spares of a log that begins 5 files a round", n)
+	}
+	for range 10 {
+		round(0)
+	}
+	if n := spares(); n != 1 {
+		t.Errorf("%d spares of a log that does nothing", n)
+	}
+	for range 3 {
+		round(maxSpares * 2)
+	}
+	if n := spares(); n != maxSpares {
+		t.Errorf("%d spares of a log that begins %d files a round", n, maxSpares*2)
+	}
+	l.Abandon()
+}
