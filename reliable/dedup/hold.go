@@ -35,8 +35,9 @@ func Hold(ctx context.Context, s Store, c Claim, clock Clock) (held context.Cont
 	}
 	held, cancel := context.WithCancelCause(ctx)
 	h := &holder{store: s, claim: c, clock: clock, ctx: held, cancel: cancel}
+	// A part of the lease may have passed while Begin waited for its answer.
 	h.mu.Lock()
-	h.lease(clock.Now())
+	h.lease(clock.Now().Add(c.Left - c.Life.Lease))
 	h.mu.Unlock()
 	return held, h.release
 }

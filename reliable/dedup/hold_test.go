@@ -127,3 +127,19 @@ func TestHoldWhileRenewHangs(t *testing.T) {
 		release() // in the middle of a renewal
 	})
 }
+
+// TestHoldOfAnOldLease: the time that Begin took is over.
+func TestHoldOfAnOldLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &flaky{Memory: dedup.NewMemory(0, nil), renew: func(context.Context, dedup.Claim) error { return errors.New("down") }}
+		c := acquire(t, s, 30*time.Second)
+		c.Left = 13 * time.Second
+		start := time.Now()
+		held, release := dedup.Hold(t.Context(), s, c, nil)
+		defer release()
+		<-held.Done()
+		if passed := time.Since(start); passed != 10*time.Second {
+			t.Errorf("the handler went on for %v, want 10 s", passed)
+		}
+	})
+}

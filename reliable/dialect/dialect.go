@@ -5,6 +5,7 @@
 package dialect
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -93,4 +94,17 @@ func (d Dialect) Busy(err error) bool {
 		return code.Code()&0xff == busy || code.Code()&0xff == locked
 	}
 	return err != nil && strings.Contains(err.Error(), "database is locked") // mattn/go-sqlite3
+}
+
+// Bytes is the opposite of [Text].
+func Bytes(text string) (string, error) {
+	digits, escaped := strings.CutPrefix(text, `\x`)
+	if !escaped {
+		return text, nil
+	}
+	b, err := hex.DecodeString(digits)
+	if err != nil {
+		return "", fmt.Errorf("%.40q is not what was written: %w", text, err)
+	}
+	return string(b), nil
 }

@@ -71,10 +71,16 @@ func TestText(t *testing.T) {
 		if (Text(a) == Text(b)) != (a == b) {
 			t.Fatalf("%q and %q became %q and %q", a, b, Text(a), Text(b))
 		}
+		if back, err := Bytes(Text(a)); err != nil || back != a {
+			t.Fatalf("%q came back as %q, %v", a, back, err)
+		}
 		if text := Text(a); !utf8.ValidString(text) || strings.ContainsRune(text, 0) || len(text) > 2*len(a)+2 {
 			t.Fatalf("%q became %q", a, text)
 		}
 	})
+	if _, err := Bytes(`\xyz`); err == nil {
+		t.Error("what is not hexadecimal was read")
+	}
 	if Text("order 1") != "order 1" {
 		t.Error("text did not stay as it is")
 	}
