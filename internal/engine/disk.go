@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
@@ -47,28 +48,60 @@ func (e *Engine) openDisk(c Config) error {
 				c.Disk.OnFailure(err)
 			}
 		},
-		Logger: c.Logger, Now: e.clock.Now,
+		Logger: c.Logger, Now: func() time.Time { return time.Unix(0, int64(e.now())) },
 	}, r)
 	if err != nil {
 		return err
 	}
 	e.disk = disk
 	e.openScratch(c)
+	e.continueTime(report.LastTimeMillis)
+	r.now = e.now()
 	messages := r.finish()
 	if !report.Fresh {
 		e.logger.Info("recovered", "queues", len(r.queues), "messages", messages, "records", report.Records,
 			"clean_shutdown", report.Clean, "torn_tail_bytes", report.CutBytes, "written_again", report.Reappended)
 	}
-	if report.Records > longReplayRecords {
-		e.checkpointed.Store(-1 << 60) // due at once: the next start need not read all that again
-	}
-	e.janitor = newJanitor(e, c.Disk)
+	e.afterReplay(report, c.Disk)
 	return nil
 }
 
-// longReplayRecords is how many records a start may read before it makes a
-// checkpoint of its own.
-const longReplayRecords = 200_000
+// afterReplay starts the janitor. What was read counts as logged since the last
+// checkpoint, for it will be read again: else a broker that lives for a short
+// while, again and again, would never make one.
+func (e *Engine) afterReplay(report *seglog.Report, c *DiskConfig) {
+	e.checkpointed.Store(-report.ReadBytes)
+	if report.Records > longReplayRecords {
+		e.checkpointed.Store(-1 << 60) // due at once: small records take long
+	}
+	e.janitor = newJanitor(e, c)
+	if replayTooLong(report, e.janitor.checkpointDueBytes()) {
+		// It has been due for long, and no life was long enough.
+		e.logger.Info("a checkpoint before anything else: much of the log had to be read", "bytes", report.ReadBytes, "files", report.ReadFiles)
+		if err := e.checkpointAnyway(func() bool { return false }); err != nil {
+			e.logger.Warn("no checkpoint; the next start takes longer", "error", err)
+		}
+		e.janitor.dropUnused()
+	}
+	if !c.HandJanitor {
+		e.janitor.start()
+	}
+}
+
+// replayTooLong tells whether a start has had so much to read that the broker must
+// not serve before the next one has less: twice of what makes a checkpoint due, or
+// the files of many starts.
+func replayTooLong(report *seglog.Report, dueBytes int64) bool {
+	return report.ReadBytes > 2*dueBytes || report.ReadFiles > longReplayFiles
+}
+
+const (
+	// longReplayRecords is how many records a start may read before it makes a
+	// checkpoint of its own.
+	longReplayRecords = 200_000
+	// longReplayFiles is the same for log files, of which each start makes one.
+	longReplayFiles = 64
+)
 
 // Err is why the engine has failed, nil if it has not.
 func (e *Engine) Err() error {

@@ -50,7 +50,9 @@ type Engine struct {
 	conns  map[*Conn]struct{}
 
 	started time.Time
-	churn   churn
+	// timeBase is what now was at started, in Unix nanoseconds.
+	timeBase atomic.Int64
+	churn    churn
 	// minFreeDisk is where the disk alarm rises, in bytes.
 	minFreeDisk uint64
 	dir         string // the data directory
@@ -94,6 +96,7 @@ func New(c Config) (*Engine, error) {
 		e.logger = slog.New(slog.DiscardHandler)
 	}
 	e.started = e.clock.Now()
+	e.timeBase.Store(e.started.UnixNano())
 	e.timers = newTimers(e)
 	e.alarm = newAlarm(e, c.MemoryLimitBytes)
 	e.replies.byToken = make(map[string]*Channel)
@@ -188,7 +191,12 @@ func (e *Engine) mark() session.Position {
 	return e.memory.Append()
 }
 
-func (e *Engine) now() queue.Time { return queue.Time(e.clock.Now().UnixNano()) }
+// now is the time that deadlines are counted in: that of the wall at the start, or
+// what the log says (see continueTime), and from there on what has passed. Setting
+// the clock while the engine runs changes nothing.
+func (e *Engine) now() queue.Time {
+	return queue.Time(e.timeBase.Load() + int64(e.clock.Now().Sub(e.started)))
+}
 
 // vhost returns the virtual host of that name, nil if there is none.
 func (e *Engine) vhost(name string) *VHost {

@@ -51,11 +51,13 @@ func newJanitor(e *Engine, c *DiskConfig) *janitor {
 		j.indexBytes = defaultIndexBytes
 	}
 	j.stop = func() bool { return false }
-	if !c.HandJanitor {
-		j.watch.start()
-		j.schedule(janitorFirst)
-	}
 	return j
+}
+
+// start lets the janitor work by itself.
+func (j *janitor) start() {
+	j.watch.start()
+	j.schedule(janitorFirst)
 }
 
 // schedule has the janitor work once the interval is over, and again and again.
@@ -128,7 +130,11 @@ func (j *janitor) checkpointDue() bool {
 	if j.e.alarm.disk.Load() && j.freeable() > j.checkpointBytes() {
 		return true
 	}
-	return j.e.disk.Written()-j.e.checkpointed.Load() >= max(checkpointEveryBytes, 2*j.e.disk.CheckpointBytes())
+	return j.e.disk.Written()-j.e.checkpointed.Load() >= j.checkpointDueBytes()
+}
+
+func (j *janitor) checkpointDueBytes() int64 {
+	return max(checkpointEveryBytes, 2*j.e.disk.CheckpointBytes())
 }
 
 // checkpointEveryBytes is the least log between two checkpoints.

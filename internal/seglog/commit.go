@@ -129,9 +129,10 @@ func (l *Log) seal(b *batch) {
 		})
 		crc.add(s.bytes)
 	}
+	l.timeMillis = max(l.timeMillis, l.cfg.Now().UnixMilli())
 	h := batchHeader{
 		flags: b.flags, records: b.records, payloadBytes: uint32(b.end - b.start - batchHeaderBytes),
-		firstLSN: b.first, durableLSN: l.synced, timeMillis: l.cfg.Now().UnixMilli(), payloadCRC: crc.sum,
+		firstLSN: b.first, durableLSN: l.synced, timeMillis: l.timeMillis, payloadCRC: crc.sum,
 	}
 	first := b.blocks[0]
 	h.put(first.buf[b.start-first.base:], b.file.nonce)

@@ -87,6 +87,8 @@ type Log struct {
 	handed      atomic.Uint64
 	handedWaits atomic.Int32
 
+	timeMillis int64 // of the newest batch; the committer's own
+
 	synced LSN // as durable, but the committer's own: known between two files
 	files  files
 	done   chan struct{}

@@ -28,6 +28,13 @@ type Report struct {
 	Records  int64
 	NextLSN  LSN
 	CutBytes int64 // of a torn tail, never confirmed
+	// ReadBytes and ReadFiles are how much log was read: what the mark does not
+	// account for.
+	ReadBytes int64
+	ReadFiles int
+	// LastTimeMillis is the time of the last batch, Unix milliseconds; 0 if none was
+	// read.
+	LastTimeMillis int64
 	// Reappended are records that were written but that nothing on the disk
 	// claims to be durable: they have been written again, and synced.
 	Reappended int

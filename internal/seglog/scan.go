@@ -61,6 +61,7 @@ func (s *scan) run() error {
 		if err != nil {
 			return err
 		}
+		s.report.ReadFiles++
 		if err := s.settle(m.durable); err != nil {
 			return err
 		}
@@ -151,11 +152,16 @@ func (s *scan) readFile(f *logFile, h vfs.File) (int64, error) {
 		if err := s.settle(max(hd.durableLSN, s.l.files.manifest.durable)); err != nil {
 			return at, err
 		}
+		s.report.LastTimeMillis, s.l.timeMillis = hd.timeMillis, hd.timeMillis
 		if hd.records > 0 {
 			s.tail = append(s.tail, tailBatch{f, at, hd, append(s.buffer(), payload...)})
 		}
 		s.next += LSN(hd.records)
-		at = alignPage(at + batchHeaderBytes + int64(hd.payloadBytes))
+		end := alignPage(at + batchHeaderBytes + int64(hd.payloadBytes))
+		if s.next > s.l.files.manifest.mark.From {
+			s.report.ReadBytes += end - at
+		}
+		at = end
 	}
 	return at, nil
 }
