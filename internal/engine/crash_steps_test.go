@@ -17,6 +17,11 @@ var crashQueues = []wire.QueueDeclare{
 	{Queue: "full", Durable: true, Arguments: arguments("x-max-length", 4, "x-overflow", "reject-publish")},
 	{Queue: "divert", Durable: true, Arguments: arguments("x-max-length", 3, "x-overflow", "reject-publish-dlx",
 		"x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
+	{Queue: "limit", Durable: true, Arguments: arguments("x-queue-type", "quorum", "x-delivery-limit", 1,
+		"x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
+	{Queue: "sure", Durable: true, Arguments: arguments("x-queue-type", "quorum", "x-delivery-limit", 2, "x-message-ttl", 200,
+		"x-dead-letter-strategy", "at-least-once", "x-overflow", "reject-publish", "x-max-length", 20,
+		"x-dead-letter-exchange", "", "x-dead-letter-routing-key", "full")},
 	{Queue: "memory", Arguments: arguments("x-max-length", 20)},
 	{Queue: "w1", Durable: true},
 	{Queue: "w2", Durable: true, AutoDelete: true},
@@ -55,6 +60,9 @@ func (d *driver) step() (answered bool) {
 		d.transact(d.connect(&d.tx))
 	case n < 80:
 		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
+		if d.rng.IntN(8) == 0 {
+			d.clock.advance(2 * time.Second) // dead letters that wait are tried again
+		}
 	case n < 90:
 		return d.define(p)
 	case n < 94 && d.housekeeping == nil:
@@ -169,7 +177,9 @@ func (d *driver) decide(s *crashClient) {
 		tag := s.tags[i]
 		multiple := d.rng.IntN(6) == 0
 		var err *wire.Error
-		switch d.rng.IntN(6) {
+		switch d.rng.IntN(7) {
+		case 6:
+			err = s.ch.Reject(tag, true)
 		case 0:
 			err = s.ch.Nack(tag, multiple, true)
 		case 1:

@@ -310,7 +310,7 @@ func (d *driver) settle() {
 		busy = false
 		for _, q := range d.e.allQueues() {
 			q.mu.Lock()
-			if q.fetching || q.m.MovingCount() > 0 {
+			if q.fetching || q.m.MovingCount() > q.m.ParkedCount() {
 				busy = true
 				d.r.tally.fetched++
 			}
@@ -466,7 +466,7 @@ func (s *crashClient) send(exchange, key, expiration string, mandatory, persiste
 	d.lastID++
 	id := d.lastID << 2
 	props := wire.Properties{Flags: wire.FlagDeliveryMode | wire.FlagPriority, DeliveryMode: 1, Priority: uint8(d.rng.IntN(5))}
-	if persistent {
+	if persistent || exchange == "" && (key == "limit" || key == "sure") {
 		id |= idPersistent
 		props.DeliveryMode = 2
 	}
