@@ -22,8 +22,6 @@ const (
 	delayUnit   = 250 * time.Millisecond
 
 	networkVersion = "wrn.v1"
-	lostName       = networkVersion + ".lost"
-	dlxName        = networkVersion + ".dlx"
 	// defaultDeliveryLimit is RabbitMQ's from 4.0 on, for all servers.
 	defaultDeliveryLimit = 20
 )
@@ -34,19 +32,27 @@ const MaxDelay = (1<<delayLevels - 1) * delayUnit
 // DelayUnit is what delays are rounded up to.
 const DelayUnit = delayUnit
 
-// network names a delay network for queues of one type.
+// network names what work queues of one type share.
 type network struct{ prefix string }
 
 func networkOf(t QueueType) network {
-	letter := "d"
 	if t == Classic { // another network: the arguments differ
-		letter = "c"
+		return network{networkVersion + "c"}
 	}
-	return network{fmt.Sprintf("%s.%s%d", networkVersion, letter, delayUnit.Milliseconds())}
+	return network{networkVersion}
 }
 
-func (n network) level(i int) string { return fmt.Sprintf("%s.L%02d", n.prefix, i) }
-func (n network) out() string        { return n.prefix + ".out" }
+// lost is where messages go whose queue is gone.
+func (n network) lost() string { return n.prefix + ".lost" }
+
+// dlx is the exchange for dead letters.
+func (n network) dlx() string { return n.prefix + ".dlx" }
+
+// delays is what the names of levels begin with.
+func (n network) delays() string { return fmt.Sprintf("%s.d%d", n.prefix, delayUnit.Milliseconds()) }
+
+func (n network) level(i int) string { return fmt.Sprintf("%s.L%02d", n.delays(), i) }
+func (n network) out() string        { return n.delays() + ".out" }
 
 // below is where a message goes after level i.
 func (n network) below(i int) string {
@@ -109,17 +115,18 @@ func keepForever(t QueueType, s server) amqp.Table {
 // base is what every work queue needs: the exchange for dead letters, and the
 // place for messages whose queue is gone, which would otherwise freeze a level.
 func base(t QueueType, s server) (topo Topology) {
-	topo.exchange(lostName, amqp.ExchangeFanout, nil)
-	topo.queue(lostName, keepForever(t, s))
-	topo.bindQueue(lostName, "", lostName, nil)
-	topo.exchange(dlxName, amqp.ExchangeDirect, amqp.Table{"alternate-exchange": lostName})
+	n := networkOf(t)
+	topo.exchange(n.lost(), amqp.ExchangeFanout, nil)
+	topo.queue(n.lost(), keepForever(t, s))
+	topo.bindQueue(n.lost(), "", n.lost(), nil)
+	topo.exchange(n.dlx(), amqp.ExchangeDirect, amqp.Table{"alternate-exchange": n.lost()})
 	return topo
 }
 
 // topology is the whole network, lowest level first, so that a level never leads
 // to an exchange that does not exist.
 func (n network) topology(t QueueType) (topo Topology) {
-	topo.exchange(n.out(), amqp.ExchangeTopic, amqp.Table{"alternate-exchange": lostName})
+	topo.exchange(n.out(), amqp.ExchangeTopic, amqp.Table{"alternate-exchange": n.lost()})
 	for i := range delayLevels {
 		name := n.level(i)
 		topo.exchange(name, amqp.ExchangeTopic, nil)
@@ -138,9 +145,9 @@ func (n network) topology(t QueueType) (topo Topology) {
 // queue and their bindings. An Existing queue is not declared itself.
 func (q Queue) topology(t QueueType, s server) (topo Topology) {
 	topo.queue(q.DeadLetterQueue(), keepForever(t, s))
-	topo.bindQueue(dlxName, q.Name, q.DeadLetterQueue(), nil)
+	topo.bindQueue(networkOf(t).dlx(), q.Name, q.DeadLetterQueue(), nil)
 	if !q.Existing {
-		args := atLeastOnce(t, amqp.Table{"x-dead-letter-exchange": dlxName, "x-dead-letter-routing-key": q.Name})
+		args := atLeastOnce(t, amqp.Table{"x-dead-letter-exchange": networkOf(t).dlx(), "x-dead-letter-routing-key": q.Name})
 		if t == Quorum {
 			switch limit := q.DeliveryLimit; {
 			case limit == 0:

@@ -60,7 +60,7 @@ func (c *Consumer) bury(sub *subscription, d *Delivery, next decision) {
 	m.Headers[headerQueue] = c.queue.Name
 	m.Headers[headerDied] = now.UTC().Format(time.RFC3339Nano)
 	recordFailure(m.Headers, d, next.err, now)
-	c.move(sub, d, dlxName, c.queue.Name, m)
+	c.move(sub, d, networkOf(c.kind).dlx(), c.queue.Name, m)
 }
 
 // move publishes m and, once the broker has it in a queue, acknowledges d. In any
