@@ -24,6 +24,7 @@ type consumeConfig struct {
 	retry        RetryPolicy
 	middleware   []Middleware
 	exclusive    bool
+	once         *idempotence
 }
 
 const (
@@ -101,6 +102,12 @@ func consumeConfigOf(options []ConsumeOption) (c consumeConfig, err error) {
 		return c, fmt.Errorf("reliable: Concurrency is %d, it has to be 1 to %d", c.concurrency, maxConcurrency)
 	case c.prefetch < c.concurrency || c.prefetch > maxPrefetch:
 		return c, fmt.Errorf("reliable: Prefetch is %d, it has to be %d (the concurrency) to %d", c.prefetch, c.concurrency, maxPrefetch)
+	case c.once != nil:
+		if err := c.once.validate(); err != nil {
+			return c, err
+		}
+	}
+	switch {
 	case c.timeout < 0 || c.drainTimeout < 0:
 		return c, errors.New("reliable: Timeout and DrainTimeout cannot be negative")
 	}

@@ -56,13 +56,7 @@ type Consumer struct {
 	changed chan struct{} // closed and replaced when sub changes
 	fault   error         // why there is none
 	over    bool          // there will be none
-	lanes   []chan job    // with PartitionBy, one per handler
-}
-
-// job is a delivery with the subscription that it came on.
-type job struct {
-	sub *subscription
-	d   *Delivery
+	lanes   []chan task   // with PartitionBy, one per handler
 }
 
 // Handler handles a message; see Consume.
@@ -184,18 +178,18 @@ func (c *Consumer) startPartitions() {
 	for range c.config.concurrency {
 		// It holds what a subscription can have on hand, so that giving never waits
 		// for one partition while others have nothing to do.
-		lane := make(chan job, c.config.prefetch)
+		lane := make(chan task, c.config.prefetch)
 		c.lanes = append(c.lanes, lane)
 		c.handlers.Go(func() {
-			for j := range lane {
-				c.process(j.sub, j.d)
+			for t := range lane {
+				c.process(t)
 			}
 		})
 	}
 	c.handlers.Go(func() {
-		c.each(func(sub *subscription, d *Delivery) {
-			key := maphash.String(c.seed, c.config.partition(d))
-			c.lanes[key%uint64(len(c.lanes))] <- job{sub, d}
+		c.each(func(t task) {
+			key := maphash.String(c.seed, keyOf(c.config.partition, t.d))
+			c.lanes[key%uint64(len(c.lanes))] <- t
 		})
 		for _, lane := range c.lanes {
 			close(lane)
@@ -203,9 +197,16 @@ func (c *Consumer) startPartitions() {
 	})
 }
 
+// keyOf calls a function of the user's. What it panics for has no key, and the
+// handler sees it.
+func keyOf(f func(*Delivery) string, d *Delivery) (key string) {
+	defer func() { _ = recover() }()
+	return f(d)
+}
+
 // each calls f for every delivery of every subscription, until there is none any
 // more. Several goroutines may do so.
-func (c *Consumer) each(f func(*subscription, *Delivery)) {
+func (c *Consumer) each(f func(task)) {
 	var last *subscription
 	for {
 		sub := c.next(last)
@@ -219,7 +220,8 @@ func (c *Consumer) each(f func(*subscription, *Delivery)) {
 			}
 			raw.Acknowledger = nil // it is not the handler's to settle
 			sub.open.Add(1)
-			f(sub, newDelivery(c.queue.Name, &raw))
+			d := newDelivery(c.queue.Name, &raw)
+			f(task{sub: sub, d: d, at: attemptOf(d)})
 		}
 		sub.end() // the channel is closed, or the server has cancelled
 	}

@@ -111,3 +111,11 @@ func wantKind(t testing.TB, err error, kind error) *reliable.PublishError {
 	}
 	return details
 }
+
+// publishPlain publishes without a message id, as foreign programs do.
+func publishPlain(t testing.TB, ch *amqp.Channel, queue, body string) {
+	t.Helper()
+	if err := ch.PublishWithContext(t.Context(), "", queue, false, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(body)}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -20,43 +20,48 @@ func contain(handle HandlerFunc) HandlerFunc {
 	}
 }
 
-// process handles one delivery and sees to it that it is settled, on sub or not at
-// all.
-func (c *Consumer) process(sub *subscription, d *Delivery) {
-	if sub.gone() {
-		sub.open.Add(-1)
-		return // it comes again
-	}
-	if c.unwanted(sub, d) {
+// process handles one delivery and sees to it that it is settled, on its
+// subscription or not at all.
+func (c *Consumer) process(t task) {
+	if t.sub.gone() {
+		t.leave() // it comes again
 		return
 	}
-	err := c.try(d)
-	if err == nil {
-		sub.settler.ack(d.message.DeliveryTag)
-		sub.open.Add(-1)
+	if c.unwanted(t) {
 		return
 	}
-	for err != nil && c.inProcess(sub, d, err) {
-		d = again(d, err, c.client.config.Clock.Now())
-		if err = c.try(d); err == nil {
-			sub.settler.ack(d.message.DeliveryTag)
-			sub.open.Add(-1)
-			return
-		}
+	err := c.attempt(&t)
+	for err != nil && c.inProcess(t.sub, t.d, err) {
+		t.d = again(t.d, err, c.client.config.Clock.Now())
+		err = c.attempt(&t)
 	}
-	// The slot is free meanwhile; the prefetch bounds how many there can be.
-	c.steps.Go(func() {
-		defer sub.open.Add(-1)
-		c.settle(sub, d, err)
-	})
+	switch err {
+	case nil:
+		t.ack()
+	case errNotOurs:
+	default:
+		// The slot is free meanwhile; the prefetch bounds how many there can be.
+		c.steps.Go(func() { c.settle(&t, err) })
+	}
+}
+
+// attempt calls the handler, once if the consumer is idempotent.
+func (c *Consumer) attempt(t *task) error {
+	switch {
+	case c.config.once == nil:
+		return c.try(c.work, t.d)
+	case t.held: // an attempt in place: the claim is still ours
+		c.fenceTo(t, t.at)
+	}
+	return c.once(t)
 }
 
 // try calls the handler.
-func (c *Consumer) try(d *Delivery) error {
+func (c *Consumer) try(ctx context.Context, d *Delivery) error {
 	if c.config.timeout == 0 {
-		return c.handle(c.work, d)
+		return c.handle(ctx, d)
 	}
-	ctx, cancel := context.WithTimeout(c.work, c.config.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.config.timeout)
 	defer cancel()
 	return c.handle(ctx, d)
 }
@@ -64,16 +69,13 @@ func (c *Consumer) try(d *Delivery) error {
 // unwanted gives back what should not be begun: because of a pause, or because the
 // drain timeout is over. A consumer that drains finishes what it has on hand,
 // unless giving it back costs nothing.
-func (c *Consumer) unwanted(sub *subscription, d *Delivery) bool {
+func (c *Consumer) unwanted(t task) bool {
 	pause := c.pause()
 	late := c.work.Err() != nil || c.life.Err() != nil && c.requeueIsFree()
 	if pause == 0 && !late {
 		return false
 	}
-	c.steps.Go(func() {
-		defer sub.open.Add(-1)
-		c.giveBack(sub, d, pause)
-	})
+	c.steps.Go(func() { c.giveBack(&t, pause) })
 	return true
 }
 
@@ -101,7 +103,7 @@ func (c *Consumer) drained(err error) bool {
 // inProcess waits for the next attempt in place, if the policy wants that. It
 // reports whether the time has come.
 func (c *Consumer) inProcess(sub *subscription, d *Delivery, err error) bool {
-	if c.config.retry.InProcess == 0 || c.work.Err() != nil {
+	if c.config.retry.InProcess == 0 || err == errNotOurs || c.work.Err() != nil {
 		return false
 	}
 	next := c.config.retry.judge(d.Attempt, err)
@@ -134,11 +136,12 @@ func again(d *Delivery, err error, now time.Time) *Delivery {
 }
 
 // settle carries out what is to become of a message that failed.
-func (c *Consumer) settle(sub *subscription, d *Delivery, err error) {
+func (c *Consumer) settle(t *task, err error) {
+	d := t.d
 	log := c.client.config.Logger.With("queue", c.queue.Name, "id", d.ID, "attempt", d.Attempt)
 	if c.drained(err) {
 		log.Info("message given back: the consumer stops")
-		c.giveBack(sub, d, 0)
+		c.giveBack(t, 0)
 		return
 	}
 	next := c.config.retry.judge(d.Attempt, err)
@@ -146,19 +149,22 @@ func (c *Consumer) settle(sub *subscription, d *Delivery, err error) {
 	switch next.verdict {
 	case toRetry:
 		log.Warn("message failed", "error", err, "again_after", next.delay)
-		c.retry(sub, d, next)
+		c.retry(t, next)
 	case toDead:
 		log.Error("message failed for good", "error", err, "reason", next.reason)
-		c.bury(sub, d, next)
+		c.bury(t, next)
 	case toDrop:
 		log.Warn("message dropped", "error", err)
-		sub.settler.ack(d.message.DeliveryTag)
+		if t.held { // so are its duplicates
+			_ = c.complete(t)
+		}
+		t.ack()
 	case toSnooze:
 		log.Debug("message snoozed", "again_after", next.delay)
-		c.republish(sub, d, next.delay)
+		c.republish(t, next.delay)
 	case toPause:
 		c.beginPause(log, err, next.delay)
-		c.giveBack(sub, d, next.delay)
+		c.giveBack(t, next.delay)
 	}
 }
 
