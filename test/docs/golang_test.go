@@ -62,7 +62,9 @@ func TestGoBlocks(t *testing.T) {
 func packages() map[string]string {
 	return map[string]string{
 		"amqp": "github.com/rabbitmq/amqp091-go", "broker": "github.com/warrenmq/warren/broker",
-		"brokertest": "github.com/warrenmq/warren/brokertest", "context": "context", "errors": "errors",
+		"brokertest": "github.com/warrenmq/warren/brokertest", "dedup": "github.com/warrenmq/warren/reliable/dedup",
+		"sqlstore": "github.com/warrenmq/warren/reliable/dedup/sqlstore", "outbox": "github.com/warrenmq/warren/reliable/outbox",
+		"sql": "database/sql", "context": "context", "errors": "errors",
 		"fmt": "fmt", "http": "net/http", "log": "log", "slog": "log/slog", "net": "net", "os": "os", "testing": "testing", "time": "time",
 	}
 }
