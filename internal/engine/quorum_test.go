@@ -100,6 +100,12 @@ func TestDeadLettersWaitForTheirQueue(t *testing.T) {
 	rejectAll(t, e, "q")
 	rejectAll(t, e, "purged")
 	publishIDs(t, ch, "purged", 9)
+	for _, q := range e.allQueues() {
+		s := q.Status()
+		if got := fmt.Sprint(s.Ready, s.Unacked, s.Dying, s.DyingBytes); q.Name() == "q" && got != "0 0 3 24" {
+			t.Errorf("ready, unacked, dying and their bytes are %s", got)
+		}
+	}
 	if n, err := ch.Purge("purged"); n != 3 || err != nil {
 		t.Errorf("purged %d, want 3: %v", n, err)
 	}

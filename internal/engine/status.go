@@ -127,9 +127,14 @@ func (q *Queue) Status() status.Queue {
 func (q *Queue) numbers() status.Queue {
 	s := status.Queue{
 		Def: q.def, VHost: q.vh.name,
-		Ready: q.m.ReadyCount(), Unacked: q.m.UnackedCount() + q.m.MovingCount(),
+		Ready: q.m.ReadyCount(), Unacked: q.m.UnackedCount(),
 		ReadyBytes: q.m.ReadyBytes(), UnackedBytes: q.m.UnackedBytes(),
 		Consumers: q.m.ConsumerCount(), Counts: countsOf(q.m.Totals()),
+	}
+	if q.def.Config.AtLeastOnce() {
+		s.Dying, s.DyingBytes = q.m.MovingCount(), q.m.MovingBytes()
+	} else {
+		s.Unacked += q.m.MovingCount()
 	}
 	for _, qc := range q.m.Consumers() {
 		s.Willing = s.Willing || !qc.Blocked()

@@ -67,6 +67,10 @@ func withStats(o object, stats object) object {
 // queueTotals are the messages of a queue or of many.
 func queueTotals(o object, ready, unacked int, readyRate, unackedRate float64) object {
 	o = counted(o, "messages", ready+unacked, readyRate+unackedRate)
+	return readyAndUnacked(o, ready, unacked, readyRate, unackedRate)
+}
+
+func readyAndUnacked(o object, ready, unacked int, readyRate, unackedRate float64) object {
 	o = counted(o, "messages_ready", ready, readyRate)
 	return counted(o, "messages_unacknowledged", unacked, unackedRate)
 }

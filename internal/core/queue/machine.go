@@ -48,6 +48,9 @@ func (m *Machine) UnackedBytes() int64 { return m.outBytes }
 // MovingCount is the number of messages on their way to a dead-letter exchange.
 func (m *Machine) MovingCount() int { return m.moving }
 
+// MovingBytes is the sum of their bodies.
+func (m *Machine) MovingBytes() int64 { return m.movingBytes }
+
 // ConsumerCount is the number of consumers.
 func (m *Machine) ConsumerCount() int { return len(m.consumers.all) }
 

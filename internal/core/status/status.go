@@ -28,6 +28,10 @@ type Queue struct {
 	VHost                    string
 	Ready, Unacked           int
 	ReadyBytes, UnackedBytes int64 // bodies
+	// Dying are dead letters of a queue that keeps them until every target has them;
+	// another one's are among Unacked.
+	Dying      int
+	DyingBytes int64
 	Consumers                int
 	// Willing tells whether a consumer would take a message now, or there is none
 	// that could.
