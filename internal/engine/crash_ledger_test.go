@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
 	"github.com/warrenmq/warren/internal/store"
+	"github.com/warrenmq/warren/internal/vfs"
 )
 
 // What a crash may leave is bounded by what the engine held before and after
@@ -165,6 +168,7 @@ type ledger struct {
 	deliveredFloor int // that of deliveries too
 	op             int // under way, or the last one
 	txs            []txBook
+	notes          []string // of operations
 }
 
 // txBook is a transaction that was committed.
@@ -176,6 +180,60 @@ type txBook struct {
 
 func newLedger(first state) *ledger {
 	return &ledger{states: []state{first}, published: map[uint64]int{}}
+}
+
+// lostError is a copy that should be there.
+type lostError struct {
+	at place
+	id uint64
+}
+
+func (e *lostError) Error() string {
+	return fmt.Sprintf("queue %d: message %d (%x) is lost", e.at.queue, e.at.seq, e.id)
+}
+
+// traces is everything that a directory says about one message, for whoever has to
+// find out where it went: the engine's own goroutines make no two runs the same.
+func traces(fsys vfs.FS, at place) string {
+	var b strings.Builder
+	names, err := fsys.List("/data")
+	fmt.Fprintln(&b, "files:", names, err)
+	in, err := store.Inspect(fsys, "/data")
+	if err != nil {
+		fmt.Fprintln(&b, err)
+		return b.String()
+	}
+	defer in.Close()
+	fmt.Fprintf(&b, "checkpoint %s, log read from LSN %d, bad %v\n", in.Checkpoint, in.Log.Mark.From, in.Bad)
+	err = in.Records(func(e seglog.Entry) error {
+		r, err := store.Decode(e)
+		if err != nil {
+			return nil // in.Bad has it
+		}
+		switch r := r.(type) {
+		case *store.Published:
+			r.Queues(func(q queue.ID, seq queue.Seq, count uint32) {
+				if q == at.queue && seq == at.seq {
+					fmt.Fprintf(&b, "LSN %d file %d: published\n", e.LSN, e.Place.File())
+				}
+			})
+		case *store.Facts:
+			for _, x := range r.Ranges {
+				if r.Queue == at.queue && x.From <= at.seq && at.seq <= max(x.From, x.To) {
+					fmt.Fprintf(&b, "LSN %d file %d: %s %+v\n", e.LSN, e.Place.File(), r.Name(), x)
+				}
+			}
+		case *store.Definition:
+			if r.ID == uint64(at.queue) {
+				fmt.Fprintf(&b, "LSN %d: %+v\n", e.LSN, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	return b.String()
 }
 
 // window is what a crash may have left.
@@ -250,7 +308,7 @@ func (w *window) checkKept(got state) error {
 		}
 		g, ok := got.copies[at]
 		if !ok || g.id != h.id {
-			return fmt.Errorf("queue %d: message %d (%x) is lost", at.queue, at.seq, h.id)
+			return &lostError{at, h.id}
 		}
 		delivered := true
 		for k := w.deliveredFloor; k <= w.begun; k++ {

@@ -47,31 +47,44 @@ func (d *driver) step() (answered bool) {
 	}
 	switch n := d.rng.IntN(100); {
 	case n < 4 && d.r.long:
+		d.note = "flood"
 		d.flood(p)
 	case n < 34:
+		d.note = "publish"
 		d.publish(p)
 	case n < 46:
+		d.note = "get"
 		d.get(d.connect(&d.take))
 	case n < 52:
+		d.note = "consume"
 		d.consume(d.connect(&d.take))
 	case n < 64:
+		d.note = "decide"
 		d.decide(d.connect(&d.take))
 	case n < 74:
+		d.note = "transact"
 		d.transact(d.connect(&d.tx))
 	case n < 80:
+		d.note = "time"
 		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
 		if d.rng.IntN(8) == 0 {
+			d.note = "time"
 			d.clock.advance(2 * time.Second) // dead letters that wait are tried again
 		}
 	case n < 90:
+		d.note = "define"
 		return d.define(p)
 	case n < 94 && d.housekeeping == nil:
+		d.note = "housekeep"
 		d.housekeep()
 	case n < 96:
+		d.note = "end of the consumer"
 		d.take.end(&d.take)
 	case n < 97:
+		d.note = "end of the publisher"
 		d.pub.end(&d.pub)
 	default:
+		d.note = "flush"
 		p.c.Flush()
 	}
 	return false

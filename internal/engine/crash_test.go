@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -52,7 +53,7 @@ func TestCrash(t *testing.T) {
 	total := crashTally{}
 	start := time.Now()
 	for seed := from; seed < to; seed++ {
-		r := &crashRun{rng: rand.New(rand.NewPCG(seed, 7)), tally: total, long: seed%4 == 1}
+		r := &crashRun{rng: rand.New(rand.NewPCG(seed, 7)), tally: total, long: seed%8 == 1}
 		if err := r.run(vfs.NewMem()); err != nil {
 			t.Fatalf("seed %d: %v\nreplay: ENGINE_SEED=%d go test -run 'TestCrash$' ./internal/engine", seed, err, seed)
 		}
@@ -203,6 +204,9 @@ func (r *crashRun) inspect(c *crash, depth int) error {
 	}
 	r.tally.recovered += len(got.copies)
 	if err := c.w.check(got); err != nil {
+		if lost := (*lostError)(nil); errors.As(err, &lost) {
+			err = fmt.Errorf("%w\n%soperations: %v", err, traces(c.disk.Clone(), lost.at), c.w.l.notes)
+		}
 		return err
 	}
 	if depth < 2 {
@@ -230,6 +234,8 @@ type driver struct {
 	o     *observer
 
 	housekeeping chan struct{} // closed at the end, if the janitor runs beside the rest
+
+	note string // what the last operation was
 
 	pub, take, tx *crashClient
 	lastID        uint64
@@ -275,6 +281,7 @@ func (d *driver) work(operations int) error {
 		d.l.op = len(d.l.states)
 		d.l.mu.Unlock()
 		answered := d.step()
+		d.l.notes = append(d.l.notes, d.note)
 		d.settle()
 		s := d.o.state()
 		d.l.mu.Lock()
