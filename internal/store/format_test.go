@@ -1,11 +1,14 @@
 package store
 
 import (
+	"encoding/binary"
 	"encoding/hex"
+	"hash/crc32"
 	"strings"
 	"testing"
 
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/vfs"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -53,4 +56,90 @@ func TestRecordFormat(t *testing.T) {
 			t.Errorf("type %d is %s, want %s", typ, TypeName(typ), name)
 		}
 	}
+}
+
+// TestCheckpointFormat holds the bytes of a checkpoint and of a page file, but for
+// the checksums, which every reader checks.
+func TestCheckpointFormat(t *testing.T) {
+	fsys := vfs.NewMem()
+	d, _ := openListening(t, fsys)
+	defer d.Abandon()
+	const place = 1<<63 | 3<<36 | 64
+	img := queue.Image{Level: 1, Number: 2, Entries: make([]queue.Entry, queue.PageLen), Deadlines: make([]queue.Time, queue.PageLen)}
+	for i, at := range []int{0, 65} {
+		img.Live[at/64] |= 1 << (at % 64)
+		img.Entries[at] = queue.Entry{Ref: place + uint64(i)<<8, BodyBytes: 5, Flags: 3}
+		img.Deadlines[at] = []queue.Time{7, queue.Never}[i]
+	}
+	img.Tries = []queue.ImageTries{{Index: 65, Tries: queue.Tries{Returned: 4, Failed: 2}}}
+	cold, err := d.SpillPages(9, []queue.Image{img})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := queue.Image{Entries: make([]queue.Entry, queue.PageLen)}
+	plain.Live[3], plain.Entries[255] = 1<<63, queue.Entry{Ref: place, BodyBytes: 5, Flags: 1}
+	c, err := d.BeginCheckpoint(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Define([]Definition{{Kind: Counters, ID: 9}})
+	c.Tails(9, []uint64{256, 768})
+	c.Page(9, &plain)
+	cold[0].Messages, cold[0].BodyBytes, cold[0].Expiring = 2, 10, true
+	c.Page(9, &queue.Image{Level: 1, Number: 2, Cold: cold[0]})
+	if err := c.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	const page = "0900000000000000 01 0200000000000000 0100000000000000 0200000000000000 0000000000000000 0000000000000000 05" +
+		"4000000030000080 05000000 03000000 0700000000000000 00000000 00000000" +
+		"4001000030000080 05000000 03000000 ffffffffffffff7f 04000000 02000000"
+	for name, want := range map[string][]string{
+		"ckpt-1": {
+			"01 02000000 0100000000000000",
+			"02 10 0900000000000000",
+			"03 0900000000000000 0001000000000000 0003000000000000",
+			"04 0900000000000000 00 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000080 00" +
+				"4000000030000080 05000000 01000000",
+			"06 0900000000000000 01 0200000000000000 0200 01 0a00000000000000 01000000 15000000 7b000000 03000000 0200",
+			"05 0500000000000000",
+		},
+		"pages-1": {"01 02000000 0000000000000000", "04" + page},
+	} {
+		list := sectionsOf(t, fsys, name)
+		if len(list) != len(want) {
+			t.Errorf("%s has %d sections, want %d", name, len(list), len(want))
+		}
+		for i, got := range list {
+			if want := strings.ReplaceAll(want[min(i, len(want)-1)], " ", ""); got != want {
+				t.Errorf("%s, section %d:\n got %s\nwant %s", name, i, got, want)
+			}
+		}
+	}
+}
+
+// sectionsOf cuts a file into sections: type and payload in hexadecimal.
+func sectionsOf(t *testing.T, fsys vfs.FS, name string) (list []string) {
+	t.Helper()
+	f, err := fsys.OpenRead("/data/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	b := make([]byte, size)
+	if err == nil {
+		_, err = f.ReadAt(b, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(b) > 0 {
+		n := 5 + int(binary.LittleEndian.Uint32(b))
+		if got := binary.LittleEndian.Uint32(b[n:]); got != crc32.Checksum(b[:n], crc32.MakeTable(crc32.Castagnoli)) {
+			t.Errorf("%s, section %d: checksum %x", name, len(list), got)
+		}
+		list = append(list, hex.EncodeToString(b[4:n]))
+		b = b[n+4:]
+	}
+	return list
 }
