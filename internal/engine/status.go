@@ -114,10 +114,14 @@ func (q *Queue) Status() status.Queue {
 	defer q.mu.Unlock()
 	s := q.numbers()
 	if q.meter == nil {
+		if s.Ready+s.Unacked == 0 && s.Counts == (status.Counts{}) {
+			return s // nothing has ever happened, and nothing is remembered about it
+		}
 		q.meter = &status.Meter{}
 	}
+	var values [status.Kinds + 2]int64
 	var rates [status.Kinds + 2]float64
-	q.meter.Read(now, readings(&s.Counts, int64(s.Ready), int64(s.Unacked)), rates[:])
+	q.meter.Read(now, readings(values[:0], &s.Counts, int64(s.Ready), int64(s.Unacked)), rates[:])
 	s.Rates = status.Rates(rates[:status.Kinds])
 	s.ReadyRate, s.UnackedRate = rates[status.Kinds], rates[status.Kinds+1]
 	return s
@@ -156,9 +160,8 @@ func countsOf(t queue.Totals) (c status.Counts) {
 	return c
 }
 
-// readings puts counts and other numbers behind each other for a meter.
-func readings(c *status.Counts, more ...int64) []int64 {
-	v := make([]int64, 0, len(c)+len(more))
+// readings appends counts and other numbers to v, for a meter.
+func readings(v []int64, c *status.Counts, more ...int64) []int64 {
 	for _, n := range c {
 		v = append(v, int64(n))
 	}
@@ -229,7 +232,7 @@ func (e *Engine) VHostStatus(name string) status.VHost {
 	var rates [status.Kinds + 4]float64
 	vh.meter.mu.Lock()
 	vh.meter.meter.Read(int64(e.now()),
-		readings(&s.Counts, int64(s.Ready), int64(s.Unacked), int64(s.ReadBytes), int64(s.WrittenBytes)), rates[:])
+		readings(nil, &s.Counts, int64(s.Ready), int64(s.Unacked), int64(s.ReadBytes), int64(s.WrittenBytes)), rates[:])
 	vh.meter.mu.Unlock()
 	s.Rates = status.Rates(rates[:status.Kinds])
 	s.ReadyRate, s.UnackedRate = rates[status.Kinds], rates[status.Kinds+1]

@@ -119,6 +119,7 @@ func (ch *Channel) Status() status.Channel {
 	if ch.meter == nil {
 		ch.meter = &status.Meter{}
 	}
-	ch.meter.Read(now, readings(&s.Counts), s.Rates[:])
+	var values [status.Kinds]int64
+	ch.meter.Read(now, readings(values[:0], &s.Counts), s.Rates[:])
 	return s
 }

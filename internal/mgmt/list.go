@@ -16,12 +16,15 @@ type list[T any] struct {
 	name   func(T) string // what name= looks at
 	before func(a, b T) int
 	row    func(T) object
+	// column, if it is set, gives the value of some columns without the rest of
+	// the row.
+	column func(t T, name string) (value any, ok bool)
 	paging bool // RabbitMQ has pages of this list
 }
 
 // send filters, sorts and cuts the list, and writes what is left, row by row. To
-// sort by a column each row is made once for its key, and again when it is
-// written.
+// sort by a column each row is made once for its key, unless the list knows the
+// column, and again when it is written.
 func (l list[T]) send(q *request) error {
 	if !l.paging {
 		q.list.paged, q.list.match = false, nil
@@ -30,22 +33,17 @@ func (l list[T]) send(q *request) error {
 	if q.list.match != nil {
 		l.things = slices.DeleteFunc(l.things, func(t T) bool { return !q.list.match(l.name(t)) })
 	}
-	slices.SortStableFunc(l.things, l.before)
-	if q.list.sort != nil {
-		l.sortBy(q.list.sort)
-	}
-	if q.list.reverse {
-		slices.Reverse(l.things)
-	}
+	filtered := len(l.things)
 	if !q.list.paged {
+		l.order(q, filtered)
 		return l.write(q, nil, nil)
 	}
-	filtered := len(l.things)
 	first := (q.list.page - 1) * q.list.size
 	if first > 0 && first >= filtered {
 		return &failure{http.StatusBadRequest, "page_out_of_range",
 			fmt.Sprintf("Page out of range, page: %d page size: %d, len: %d", q.list.page, q.list.size, filtered)}
 	}
+	l.order(q, min(first+q.list.size, filtered))
 	l.things = l.things[min(first, filtered):min(first+q.list.size, filtered)]
 	head := fmt.Appendf(nil, `{"filtered_count":%d,"item_count":%d,"items":`, filtered, len(l.things))
 	tail := fmt.Appendf(nil, `,"page":%d,"page_count":%d,"page_size":%d,"total_count":%d}`,
@@ -53,18 +51,65 @@ func (l list[T]) send(q *request) error {
 	return l.write(q, head, tail)
 }
 
-func (l list[T]) sortBy(path []string) {
-	type keyed struct {
-		key   any
-		thing T
+// keyed is a thing with what it is sorted by.
+type keyed[T any] struct {
+	key   any
+	thing T
+}
+
+// order sorts so much of the list that its first n are right.
+func (l list[T]) order(q *request, n int) {
+	sign := 1
+	if q.list.reverse {
+		sign = -1
 	}
-	all := make([]keyed, len(l.things))
+	if q.list.sort == nil {
+		sortFirst(l.things, n, func(a, b T) int { return sign * l.before(a, b) })
+		return
+	}
+	all := make([]keyed[T], len(l.things))
 	for i, t := range l.things {
-		all[i] = keyed{at(l.row(t), path), t}
+		all[i] = keyed[T]{l.key(t, q.list.sort), t}
 	}
-	slices.SortStableFunc(all, func(a, b keyed) int { return compare(a.key, b.key) })
+	sortFirst(all, n, func(a, b keyed[T]) int {
+		return sign * cmp.Or(compare(a.key, b.key), l.before(a.thing, b.thing))
+	})
 	for i := range all {
 		l.things[i] = all[i].thing
+	}
+}
+
+func (l list[T]) key(t T, path []string) any {
+	if l.column != nil && len(path) == 1 {
+		if v, ok := l.column(t, path[0]); ok {
+			return v
+		}
+	}
+	return at(l.row(t), path)
+}
+
+// fewRows is how many rows are worth being picked out of a list instead of sorting
+// all of it.
+const fewRows = 2048
+
+// sortFirst puts the n first elements of a total order in front, sorted. The rest
+// has no order then.
+func sortFirst[T any](list []T, n int, before func(a, b T) int) {
+	if n > fewRows || n > len(list)/2 {
+		slices.SortFunc(list, before)
+		return
+	}
+	front := list[:n]
+	slices.SortFunc(front, before)
+	for i := n; i < len(list) && n > 0; i++ {
+		if before(list[i], front[n-1]) >= 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(front, list[i], before)
+		list[i], front[n-1] = front[n-1], list[i]
+		last := front[n-1]
+		copy(front[at+1:], front[at:n-1])
+		front[at] = last
 	}
 }
 

@@ -85,7 +85,7 @@ func parseName(name string, isRegexp bool) (func(string) bool, error) {
 		name = strings.ToLower(name)
 		return func(s string) bool { return strings.Contains(strings.ToLower(s), name) }, nil
 	}
-	re, err := regexp.Compile("(?i:" + name + ")")
+	re, err := regexp.Compile("(?i)" + name)
 	if err != nil {
 		return func(string) bool { return false }, nil
 	}

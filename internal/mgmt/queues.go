@@ -2,15 +2,17 @@ package mgmt
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/warrenmq/warren/internal/core/exchange"
 	"github.com/warrenmq/warren/internal/core/status"
 )
 
+// queueHandle has its names at hand, because it is sorted by them.
 type queueHandle struct {
 	status.Handle[status.Queue]
-	vhost string
+	vhost, name string
 }
 
 func (q *request) listQueues() error         { return q.sendQueues(q.visible(), false) }
@@ -27,14 +29,16 @@ func (q *request) listVHostQueues() error {
 func (q *request) sendQueues(vhosts []string, detailed bool) error {
 	var all []queueHandle
 	for _, v := range vhosts {
-		for _, h := range q.api.Topology.Queues(v) {
-			all = append(all, queueHandle{h, v})
+		handles := q.api.Topology.Queues(v)
+		all = slices.Grow(all, len(handles))
+		for _, h := range handles {
+			all = append(all, queueHandle{h, v, h.Name()})
 		}
 	}
 	return list[queueHandle]{
-		things: all, paging: true, name: queueHandle.Name,
+		things: all, paging: true, column: queueColumn, name: func(h queueHandle) string { return h.name },
 		before: func(a, b queueHandle) int {
-			return cmp.Or(strings.Compare(a.vhost, b.vhost), strings.Compare(a.Name(), b.Name()))
+			return cmp.Or(strings.Compare(a.vhost, b.vhost), strings.Compare(a.name, b.name))
 		},
 		row: func(h queueHandle) object {
 			s := h.Status()
@@ -44,6 +48,29 @@ func (q *request) sendQueues(vhosts []string, detailed bool) error {
 			return q.queueListed(&s)
 		},
 	}.send(q)
+}
+
+// queueColumn is what lists of queues are usually sorted by.
+func queueColumn(h queueHandle, name string) (any, bool) {
+	switch name {
+	case "name":
+		return h.name, true
+	case "vhost":
+		return h.vhost, true
+	case "messages", "messages_ready", "messages_unacknowledged", "consumers":
+	default:
+		return nil, false
+	}
+	s := h.Status()
+	switch name {
+	case "messages_ready":
+		return s.Ready, true
+	case "messages_unacknowledged":
+		return s.Unacked, true
+	case "consumers":
+		return s.Consumers, true
+	}
+	return s.Ready + s.Unacked, true
 }
 
 // queueListed is a queue in a list: members without a value are left out.

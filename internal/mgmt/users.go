@@ -2,6 +2,7 @@ package mgmt
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/warrenmq/warren/internal/auth"
 )
@@ -26,7 +27,7 @@ func userRow(d auth.Description) object {
 func (q *request) listUsers() error {
 	return list[auth.Description]{
 		things: q.users(), paging: true, name: func(d auth.Description) string { return d.Name },
-		before: func(a, b auth.Description) int { return 0 }, // sorted already
+		before: func(a, b auth.Description) int { return strings.Compare(a.Name, b.Name) },
 		row:    userRow,
 	}.send(q)
 }

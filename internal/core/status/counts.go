@@ -67,7 +67,8 @@ func (m *Meter) Read(nowNanos int64, values []int64, rates []float64) {
 	base := m.older
 	if nowNanos-m.newer.atNanos >= meterSpanNanos {
 		base = m.newer
-		m.older, m.newer = m.newer, reading{nowNanos, append(m.older.values[:0:0], values...)}
+		// The memory of the older one is free now.
+		m.older, m.newer = m.newer, reading{nowNanos, append(m.older.values[:0], values...)}
 	}
 	if base.values == nil {
 		base = m.newer
