@@ -28,8 +28,8 @@ const (
 // Options of [New]. The zero value is usual.
 type Options struct {
 	Table string // by default "warren_outbox"; may have a schema in front
-	// Notify lets Add wake those who listen (LISTEN) to the channel that has the table's name, with a _ for a
-	// dot, when the transaction commits. Postgres only. Postgres commits transactions that notify one after the
+	// Notify lets Add wake those who listen (pgnotify, or LISTEN) to the channel that has the table's name, with
+	// a _ for a dot, when the transaction commits. Postgres only. Postgres commits transactions that notify one after the
 	// other, so leave it off where many commit at the same time; the relay polls anyway.
 	Notify bool
 	// BatchTimeout bounds how long a relay may take to publish a batch, by default 30 s. What is not confirmed

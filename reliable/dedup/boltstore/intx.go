@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 
@@ -28,7 +29,7 @@ func (s *Store) InTx(ctx context.Context, key dedup.Key, attempt dedup.Attempt, 
 	}
 	tx, err := s.db.Begin(true)
 	if err != nil {
-		return claim, err
+		return claim, fmt.Errorf("bbolt: %w", err)
 	}
 	defer tx.Rollback() // after a commit it does nothing
 	claim, err = s.BeginTx(tx, key, attempt, life)
@@ -38,5 +39,8 @@ func (s *Store) InTx(ctx context.Context, key dedup.Key, attempt dedup.Attempt, 
 	if err := handle(context.WithValue(ctx, txKey{}, tx)); err != nil {
 		return claim, err
 	}
-	return claim, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return claim, fmt.Errorf("bbolt: commit: %w", err)
+	}
+	return claim, nil
 }

@@ -116,20 +116,23 @@ func (s *Store) BeginTx(tx *bbolt.Tx, key dedup.Key, attempt dedup.Attempt, life
 	if err != nil || c.Status != dedup.Acquired {
 		return c, err
 	}
-	return c, b.change(now, c, func(r *dedup.Record) error { return r.Complete(now, c) })
+	if err := b.change(c, func(r *dedup.Record) error { return r.Complete(now, c) }); err != nil {
+		return dedup.Claim{}, err
+	}
+	return c, b.sweep(now, sweepEach)
 }
 
 // Renew implements dedup.Store.
 func (s *Store) Renew(ctx context.Context, c dedup.Claim) error {
 	return s.write(ctx, func(b buckets, now int64) error {
-		return b.change(now, c, func(r *dedup.Record) error { return r.Renew(now, c) })
+		return b.change(c, func(r *dedup.Record) error { return r.Renew(now, c) })
 	})
 }
 
 // Complete implements dedup.Store.
 func (s *Store) Complete(ctx context.Context, c dedup.Claim) error {
 	return s.write(ctx, func(b buckets, now int64) error {
-		return b.change(now, c, func(r *dedup.Record) error { return r.Complete(now, c) })
+		return b.change(c, func(r *dedup.Record) error { return r.Complete(now, c) })
 	})
 }
 
@@ -139,7 +142,7 @@ func (s *Store) Release(ctx context.Context, c dedup.Claim, next dedup.Attempt) 
 		return err
 	}
 	return s.write(ctx, func(b buckets, now int64) error {
-		return b.change(now, c, func(r *dedup.Record) error { return r.Release(now, c, next) })
+		return b.change(c, func(r *dedup.Record) error { return r.Release(now, c, next) })
 	})
 }
 
@@ -252,7 +255,7 @@ func (b buckets) begin(now int64, key dedup.Key, attempt dedup.Attempt, life ded
 	return c, b.put(name, before, r)
 }
 
-func (b buckets) change(_ int64, c dedup.Claim, transition func(*dedup.Record) error) error {
+func (b buckets) change(c dedup.Claim, transition func(*dedup.Record) error) error {
 	name := encodeKey(c.Key)
 	r, err := b.get(name)
 	if err != nil {

@@ -21,9 +21,16 @@ func TxFrom(ctx context.Context) *sql.Tx {
 // InTx begins a transaction and takes the message in it with BeginTx. If the claim
 // is Acquired it calls handle, and commits if that returns nil; in all other cases
 // it rolls back, also when handle panics. Its error is that of handle or of the
-// database. After a failed commit nobody knows whether it took place.
+// database. After a failed commit nobody knows whether it took place. If the
+// database is too busy to begin, the claim is InProgress.
 func (s *Store) InTx(ctx context.Context, key dedup.Key, attempt dedup.Attempt, life dedup.Lifetimes, handle func(context.Context) error) (dedup.Claim, error) {
+	if err := s.purgeNowAndThen(ctx); err != nil {
+		return dedup.Claim{}, err
+	}
 	tx, err := s.db.BeginTx(ctx, nil)
+	if s.dialect.Busy(err) { // BEGIN IMMEDIATE, behind another writer
+		return dedup.Claim{Key: key, Attempt: attempt, Status: dedup.InProgress, Left: s.lockTimeout, Life: life}, nil
+	}
 	if err != nil {
 		return dedup.Claim{}, s.wrap(err)
 	}

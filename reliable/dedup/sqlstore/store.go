@@ -11,7 +11,7 @@
 //
 // Each method is one statement, or two if the message is not to be had. With Postgres the time is the server's,
 // so that the clocks of the consumers' machines do not matter. Methods may be called from any goroutine.
-// Nothing runs in the background: every 500th Begin first deletes up to 1000 rows whose time is over.
+// Nothing runs in the background: every 500th Begin or InTx first deletes up to 1000 rows whose time is over.
 package sqlstore
 
 import (
@@ -103,10 +103,8 @@ func (s *Store) Begin(ctx context.Context, key dedup.Key, attempt dedup.Attempt,
 	if err := dedup.CheckBegin(key, attempt, life); err != nil {
 		return dedup.Claim{}, err
 	}
-	if s.begins.Add(1)%purgeEvery == 0 {
-		if _, err := s.Purge(ctx); err != nil {
-			return dedup.Claim{}, err
-		}
+	if err := s.purgeNowAndThen(ctx); err != nil {
+		return dedup.Claim{}, err
 	}
 	c, err := s.begin(ctx, s.db, s.sql.lease, key, attempt, life)
 	if err != nil {
@@ -246,8 +244,17 @@ func (s *Store) change(ctx context.Context, statement string, c dedup.Claim, arg
 	return nil
 }
 
-// Purge deletes up to 1000 rows whose time to be kept is over, and returns how many it has deleted. Begin does
-// it often enough; call it where nobody calls Begin, after BeginTx alone or when a consumer is gone.
+// purgeNowAndThen keeps the table from growing.
+func (s *Store) purgeNowAndThen(ctx context.Context) error {
+	if s.begins.Add(1)%purgeEvery != 0 {
+		return nil
+	}
+	_, err := s.Purge(ctx)
+	return err
+}
+
+// Purge deletes up to 1000 rows whose time to be kept is over, and returns how many it has deleted. Begin and
+// InTx do it often enough; call it where nobody calls them: with BeginTx alone, or when a consumer is gone.
 func (s *Store) Purge(ctx context.Context) (rows int, err error) {
 	result, err := s.db.ExecContext(ctx, s.sql.purge, s.micros(), purgeRows)
 	if err != nil {

@@ -2,12 +2,14 @@ package sqlstore_test
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +72,7 @@ func create(t testing.TB, p place, o sqlstore.Options) (*sql.DB, *sqlstore.Store
 
 // tableName is a table that is dropped after the test.
 func tableName(t testing.TB, db *sql.DB) string {
-	name := "t_" + strings.ToLower(rand.Text())
+	name := "t_" + strings.ToLower(cryptorand.Text())
 	t.Cleanup(func() {
 		if _, err := db.Exec("DROP TABLE IF EXISTS " + name); err != nil {
 			t.Error(err)
@@ -145,42 +147,48 @@ func key(i int) dedup.Key { return dedup.Key{Consumer: "c", ID: fmt.Sprint(i)} }
 
 func first() dedup.Attempt { return dedup.Attempt{Number: 1} }
 
-// TestExactInOneTransaction has several consumers handle the same messages, over and over, each in a transaction
-// with its effect. A third of the transactions never commits, as after a crash, and a third fails and is retried
-// as a copy. In the end there is one effect for each message.
-func TestExactInOneTransaction(t *testing.T) {
+// TestExactEffects has several consumers handle messages of which one in a hundred comes twice. Every tenth
+// transaction is lost in a crash, so that its message is delivered again, and every tenth handler fails, so that a
+// copy of the message is delivered; sometimes the original is, too. In the end there is one effect for each message.
+// WARREN_TEST_MESSAGES says how many, by default 2000.
+func TestExactEffects(t *testing.T) {
+	messages := 2000
+	if text := os.Getenv("WARREN_TEST_MESSAGES"); text != "" {
+		var err error
+		if messages, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
 	everywhere(t, func(t *testing.T, p place) {
 		db, s := create(t, p, sqlstore.Options{LockTimeout: 10 * time.Second})
 		effects := tableName(t, db)
 		if _, err := db.Exec("CREATE TABLE " + effects + " (message integer NOT NULL)"); err != nil {
 			t.Fatal(err)
 		}
-		const messages, consumers = 20, 6
-		var all sync.WaitGroup
-		for consumer := range consumers {
-			all.Go(func() {
-				for i := range messages {
-					attempt := first()
-					for round := 0; ; round++ {
-						done, err := handle(s, db, effects, i, attempt, (consumer+i+round)%3)
-						if err != nil {
-							t.Errorf("message %d: %v", i, err)
-							return
-						}
-						if done {
-							break
-						}
-						if (consumer+i+round)%3 == 1 {
-							if err := dedup.Raise(context.Background(), s, key(i), attempt, attempt.Next(), life()); err != nil {
-								t.Error(err)
-							}
-							attempt = attempt.Next()
-						}
+		insert := p.dialect.Bind("INSERT INTO " + effects + " VALUES (?1)")
+		queue := make(chan delivery, 3*messages)
+		var unsettled sync.WaitGroup
+		send := func(d delivery) { unsettled.Add(1); queue <- d }
+		for i := range messages {
+			send(delivery{i, first()})
+			if i%100 == 0 {
+				send(delivery{i, first()})
+			}
+		}
+		var consumers sync.WaitGroup
+		for range 6 {
+			consumers.Go(func() {
+				for d := range queue {
+					if err := d.handle(s, insert, send); err != nil {
+						t.Errorf("message %d: %v", d.message, err)
 					}
+					unsettled.Done()
 				}
 			})
 		}
-		all.Wait()
+		unsettled.Wait()
+		close(queue)
+		consumers.Wait()
 		var rows, distinct int
 		if err := db.QueryRow("SELECT count(*), count(DISTINCT message) FROM "+effects).Scan(&rows, &distinct); err != nil {
 			t.Fatal(err)
@@ -191,34 +199,51 @@ func TestExactInOneTransaction(t *testing.T) {
 	})
 }
 
-// handle is one delivery. how says whether its transaction is lost (0), fails (1) or commits (2). It reports
-// whether the message is settled.
-func handle(s *sqlstore.Store, db *sql.DB, effects string, i int, attempt dedup.Attempt, how int) (done bool, err error) {
+// delivery is one of a message.
+type delivery struct {
+	message int
+	attempt dedup.Attempt
+}
+
+var errCrash = errors.New("crash")
+
+// handle is what a consumer does with it. What it sends is delivered later; to return is to acknowledge.
+func (d delivery) handle(s *sqlstore.Store, insert string, send func(delivery)) error {
 	ctx := context.Background()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return false, err
+	failed := false
+	c, err := s.InTx(ctx, key(d.message), d.attempt, life(), func(ctx context.Context) error {
+		if _, err := sqlstore.TxFrom(ctx).ExecContext(ctx, insert, d.message); err != nil {
+			return err
+		}
+		switch rand.IntN(10) {
+		case 0:
+			return errCrash
+		case 1:
+			failed = true
+			return errors.New("the handler fails")
+		}
+		return nil
+	})
+	switch {
+	case failed:
+		next := delivery{d.message, d.attempt.Next()}
+		send(next)
+		if rand.IntN(2) == 0 {
+			send(d) // a crash after the confirm
+			return nil
+		}
+		return dedup.Raise(ctx, s, key(d.message), d.attempt, next.attempt, life())
+	case errors.Is(err, errCrash):
+		send(d)
+		return nil
+	case err != nil:
+		return err
+	case c.Status == dedup.InProgress:
+		send(d)
+	case rand.IntN(10) == 0:
+		send(d) // a crash before the ack
 	}
-	defer tx.Rollback()
-	c, err := s.BeginTx(ctx, tx, key(i), attempt, life())
-	if err != nil {
-		return false, err
-	}
-	switch c.Status {
-	case dedup.Done:
-		return true, nil
-	case dedup.Superseded: // its copy goes on, in another consumer's loop
-		return true, nil
-	case dedup.InProgress:
-		return false, nil
-	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s VALUES (%d)", effects, i)); err != nil {
-		return false, err
-	}
-	if how != 2 {
-		return false, nil
-	}
-	return true, tx.Commit()
+	return nil
 }
 
 // TestDuplicateWaits: while a transaction handles a message, a duplicate waits for a while and is then told to
