@@ -1,6 +1,7 @@
 package reliable
 
 import (
+	"fmt"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -61,4 +62,18 @@ func longName(v any) (name string, found bool) {
 		}
 	}
 	return "", false
+}
+
+// checkHeaders refuses headers that cannot be sent.
+func checkHeaders(h amqp.Table) error {
+	if err := h.Validate(); err != nil {
+		return fmt.Errorf("reliable: headers: %w", err)
+	}
+	if size := tableBytes(h); size > maxHeaderBytes {
+		return fmt.Errorf("reliable: the headers have %d bytes, at most %d are possible: they have to fit one frame", size, maxHeaderBytes)
+	}
+	if name, found := longName(h); found {
+		return fmt.Errorf("reliable: the name of header %.20q… has %d bytes, at most %d are possible", name, len(name), maxShortString)
+	}
+	return nil
 }

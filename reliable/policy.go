@@ -13,9 +13,9 @@ type Class int
 
 // The classes of errors.
 const (
-	RetryLater Class = iota // try again by the Backoff
-	DeadLetter              // as if wrapped in Permanent
-	Discard                 // as if wrapped in Drop
+	ClassRetry     Class = iota // try again by the Backoff
+	ClassPermanent              // as if wrapped in Permanent
+	ClassDrop                   // as if wrapped in Drop
 )
 
 // Backoff is how long a message waits after its attempt number n, counted from 1,
@@ -127,9 +127,9 @@ func (p *RetryPolicy) judge(attempt int, err error) decision {
 		return decision{verdict: toDead, err: err, reason: ReasonUnreadable}
 	case p.Classify != nil:
 		switch p.Classify(err) {
-		case DeadLetter:
+		case ClassPermanent:
 			return decision{verdict: toDead, err: err, reason: ReasonPermanent}
-		case Discard:
+		case ClassDrop:
 			return decision{verdict: toDrop, err: err}
 		}
 	}

@@ -236,6 +236,19 @@ func (p *Publisher[T]) needNetwork(ctx context.Context) error {
 // validate refuses what the protocol cannot express: on the wire it would end the
 // connection for everybody.
 func (r *Receipt) validate() error {
+	if err := r.validateFields(); err != nil {
+		return err
+	}
+	for name := range r.message.Headers {
+		if strings.HasPrefix(name, "wrn-") {
+			return fmt.Errorf("reliable: header %q: names that begin with wrn- belong to this package", name)
+		}
+	}
+	return nil
+}
+
+// validateFields is validate for messages with headers of ours.
+func (r *Receipt) validateFields() error {
 	m := &r.message
 	for _, field := range [...]struct{ name, value string }{
 		{"routing key", r.key}, {"message id", m.MessageId}, {"type", m.Type}, {"content type", m.ContentType}, {"correlation id", m.CorrelationId},
@@ -250,19 +263,5 @@ func (r *Receipt) validate() error {
 	if len(m.Headers) == 0 {
 		return nil
 	}
-	if err := m.Headers.Validate(); err != nil {
-		return fmt.Errorf("reliable: headers: %w", err)
-	}
-	if size := tableBytes(m.Headers); size > maxHeaderBytes {
-		return fmt.Errorf("reliable: the headers have %d bytes, at most %d are possible: they have to fit one frame", size, maxHeaderBytes)
-	}
-	if name, found := longName(m.Headers); found {
-		return fmt.Errorf("reliable: the name of header %.20q… has %d bytes, at most %d are possible", name, len(name), maxShortString)
-	}
-	for name := range m.Headers {
-		if strings.HasPrefix(name, "wrn-") {
-			return fmt.Errorf("reliable: header %q: names that begin with wrn- belong to this package", name)
-		}
-	}
-	return nil
+	return checkHeaders(m.Headers)
 }
