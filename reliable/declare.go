@@ -47,17 +47,7 @@ func serverRefused(err error) bool {
 // Topology is what Declare declares for the queues, with everything that their
 // retries and dead letters need on this client's server.
 func (c *Client) Topology(queues ...Queue) (Topology, error) {
-	var t Topology
-	for _, q := range queues {
-		if err := q.validate(); err != nil {
-			return t, err
-		}
-		kind := c.typeOf(q.Type)
-		t.Add(base(kind, c.server))
-		t.Add(networkOf(kind).topology(kind))
-		t.Add(q.topology(kind, c.server))
-	}
-	return t, nil
+	return topologyOf(c.server, c.queues, queues)
 }
 
 // renew declares again what was declared before, once for each connection. What

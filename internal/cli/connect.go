@@ -64,10 +64,18 @@ type client struct {
 
 // resolve decides which broker is meant, and how TLS is set up for it.
 func (t *target) resolve(cmd *cobra.Command) (raw string, uri amqp.URI, tlsConfig *tls.Config, err error) {
+	if raw, uri, err = t.address(cmd); err == nil {
+		tlsConfig, err = t.tlsConfig(cmd, uri.Scheme == "amqps", "amqps:// URL, this one is "+uri.Scheme+"://")
+	}
+	return raw, uri, tlsConfig, err
+}
+
+// address decides which broker is meant.
+func (t *target) address(cmd *cobra.Command) (raw string, uri amqp.URI, err error) {
 	place := "--url"
 	raw = t.url
 	if raw == "" && cmd.Flags().Changed("url") {
-		return "", uri, nil, usagef(cmd, "--url is empty") // a variable forgotten in a script must not choose another broker
+		return "", uri, usagef(cmd, "--url is empty") // a variable forgotten in a script must not choose another broker
 	}
 	if raw == "" {
 		raw, place = os.Getenv(urlEnv), "$"+urlEnv
@@ -78,10 +86,9 @@ func (t *target) resolve(cmd *cobra.Command) (raw string, uri amqp.URI, tlsConfi
 	uri, err = amqp.ParseURI(raw)
 	if err != nil {
 		// The parser's own text repeats the URL, password and all.
-		return "", uri, nil, usagef(cmd, "%s is not an AMQP URL; want amqp://user:password@host:5672/vhost (or amqps://), with special characters percent-encoded", place)
+		return "", uri, usagef(cmd, "%s is not an AMQP URL; want amqp://user:password@host:5672/vhost (or amqps://), with special characters percent-encoded", place)
 	}
-	tlsConfig, err = t.tlsConfig(cmd, uri)
-	return raw, uri, tlsConfig, err
+	return raw, uri, nil
 }
 
 // open connects, logs in and opens a channel.
@@ -166,13 +173,14 @@ func (t *target) dialError(err error) error {
 	return err
 }
 
-// tlsConfig is nil if the URL says all there is to say.
-func (t *target) tlsConfig(cmd *cobra.Command, uri amqp.URI) (*tls.Config, error) {
+// tlsConfig is nil if the URL says all there is to say. The flags are for a URL
+// with TLS; without says what it would have to be.
+func (t *target) tlsConfig(cmd *cobra.Command, isTLS bool, without string) (*tls.Config, error) {
 	if t.tlsCA == "" && t.tlsCert == "" && t.tlsKey == "" && t.tlsName == "" && !t.tlsInsecure {
 		return nil, nil
 	}
-	if uri.Scheme != "amqps" {
-		return nil, usagef(cmd, "the --tls flags need an amqps:// URL, this one is %s://", uri.Scheme)
+	if !isTLS {
+		return nil, usagef(cmd, "the --tls flags need an %s", without)
 	}
 	if (t.tlsCert == "") != (t.tlsKey == "") {
 		return nil, usagef(cmd, "--tls-cert and --tls-key need each other")
