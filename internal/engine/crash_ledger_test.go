@@ -84,7 +84,7 @@ func (o *observer) queue(q *Queue, s *state) {
 	for c := (queue.Cursor{}); q.m.Walk(&c, see); {
 	}
 	o.cold(q, see)
-	if all := q.m.ReadyCount() + q.m.UnackedCount() + q.m.ParkedCount(); n != all || q.m.MovingCount() > q.m.ParkedCount() {
+	if all := q.m.ReadyCount() + q.m.UnackedCount() + q.m.ParkedCount() + q.m.DelayedCount(); n != all || q.m.MovingCount() > q.m.ParkedCount() {
 		o.fail("queue %s counts %d messages, %d of them moving, and shows %d", q.def.Name, all, q.m.MovingCount(), n)
 	}
 }

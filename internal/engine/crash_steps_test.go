@@ -18,6 +18,7 @@ var crashQueues = []wire.QueueDeclare{
 	{Queue: "divert", Durable: true, Arguments: arguments("x-max-length", 3, "x-overflow", "reject-publish-dlx",
 		"x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
 	{Queue: "limit", Durable: true, Arguments: arguments("x-queue-type", "quorum", "x-delivery-limit", 1,
+		"x-delayed-retry-type", "failed", "x-delayed-retry-min", 10,
 		"x-dead-letter-exchange", "dlx", "x-dead-letter-routing-key", "dead")},
 	{Queue: "sure", Durable: true, Arguments: arguments("x-queue-type", "quorum", "x-delivery-limit", 2, "x-message-ttl", 200,
 		"x-dead-letter-strategy", "at-least-once", "x-overflow", "reject-publish", "x-max-length", 20,

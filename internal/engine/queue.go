@@ -53,6 +53,7 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 		MaxPriority:    c.MaxPriority,
 		SingleActive:   c.SingleActiveConsumer,
 		DeliveryLimit:  int64(c.DeliveryLimit),
+		Retry:          queue.RetryDelay{Failed: c.RetryFailed, GivenBack: c.RetryReturned, MinMs: c.RetryMinMs, MaxMs: c.RetryMaxMs},
 		CountCrashes:   q.counted,
 		AtLeastOnce:    c.AtLeastOnce(),
 	}, now)

@@ -201,6 +201,32 @@ func TestQuorumQueueKeepsTransientMessages(t *testing.T) {
 	}
 }
 
+// TestDelayedRetryOverACrash: the delay of what failed begins anew after a crash.
+func TestDelayedRetryOverACrash(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	declareQuorum(t, ch, "q", wire.Field{Key: "x-delayed-retry-type", Value: "failed"}, wire.Field{Key: "x-delayed-retry-min", Value: int32(1000)})
+	publishIDs(t, ch, "q", 1)
+	if ok, err := ch.Get("q", false); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	must(t, ch.Reject(1, true))
+	sameIDs(t, "at once", idsIn(t, e, "q"))
+	must(t, e.settled())
+	clone := fsys.CrashClone(vfs.KeepNone, nil)
+	e.Abandon()
+	e = openDurable(t, clone)
+	clock := e.clock.(*handClock)
+	clock.advance(900 * time.Millisecond)
+	sameIDs(t, "before its time", idsIn(t, e, "q"))
+	clock.advance(200 * time.Millisecond)
+	sameIDs(t, "after", idsIn(t, e, "q"), 1)
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCrashesAreCounted hands a message out, by poll and to a consumer, and kills
 // the process as soon as the client has it: each time it comes with one more failed
 // delivery, until the limit of three ends it.

@@ -135,6 +135,7 @@ func (q *Queue) numbers() status.Queue {
 		ReadyBytes: q.m.ReadyBytes(), UnackedBytes: q.m.UnackedBytes(),
 		Consumers: q.m.ConsumerCount(), Counts: countsOf(q.m.Totals()),
 	}
+	s.Delayed, s.DelayedBytes = q.m.DelayedCount(), q.m.DelayedBytes()
 	if q.def.Config.AtLeastOnce() {
 		s.Dying, s.DyingBytes = q.m.MovingCount(), q.m.MovingBytes()
 	} else {

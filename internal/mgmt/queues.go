@@ -99,7 +99,7 @@ func (q *request) queueRow(s *status.Queue) object {
 	if q.list.noStats {
 		o = append(o, member{"policy", nil}, member{"operator_policy", nil})
 		if q.list.totalsAnyway {
-			o = append(o, member{"messages", s.Ready + s.Unacked + s.Dying}, member{"messages_ready", s.Ready},
+			o = append(o, member{"messages", s.Ready + s.Unacked + s.Dying + s.Delayed}, member{"messages_ready", s.Ready},
 				member{"messages_unacknowledged", s.Unacked})
 		}
 		return o
@@ -121,13 +121,13 @@ func (q *request) queueNumbers(o object, s *status.Queue) object {
 	o = append(o,
 		member{"consumers", s.Consumers}, member{"consumer_capacity", capacity}, member{"consumer_utilisation", capacity},
 		member{"memory", queueBytes + indexBytesPerMessage*(s.Ready+s.Unacked)},
-		member{"message_bytes", s.ReadyBytes + s.UnackedBytes + s.DyingBytes}, member{"message_bytes_ready", s.ReadyBytes},
+		member{"message_bytes", s.ReadyBytes + s.UnackedBytes + s.DyingBytes + s.DelayedBytes}, member{"message_bytes_ready", s.ReadyBytes},
 		member{"message_bytes_unacknowledged", s.UnackedBytes},
 	)
-	o = counted(o, "messages", s.Ready+s.Unacked+s.Dying, s.ReadyRate+s.UnackedRate)
+	o = counted(o, "messages", s.Ready+s.Unacked+s.Dying+s.Delayed, s.ReadyRate+s.UnackedRate)
 	o = readyAndUnacked(o, s.Ready, s.Unacked, s.ReadyRate, s.UnackedRate)
 	if d := s.Def.Config; d.Type.String() == "quorum" {
-		o = append(o, member{"messages_dlx", s.Dying}, member{"message_bytes_dlx", s.DyingBytes},
+		o = append(o, member{"messages_dlx", s.Dying}, member{"message_bytes_dlx", s.DyingBytes}, member{"messages_delayed", s.Delayed},
 			member{"delivery_limit", d.DeliveryLimit})
 	}
 	return withStats(o, messageStats(&s.Counts, &s.Rates, []status.Kind{status.Publish}))

@@ -145,6 +145,9 @@ func (p *pair) check() {
 	if k := &p.n.parking; len(k.round) == 0 && k.waiting() > 0 {
 		next = k.at
 	}
+	for _, m := range p.inState(naiveDelayed) {
+		next = min(next, m.readyAt)
+	}
 	for level := 0; level <= max(p.n.cfg.MaxPriority, 0); level++ {
 		if m := p.n.headOf(level); m != nil {
 			next = min(next, m.deadline)
@@ -164,6 +167,10 @@ func (p *pair) checkCounts() {
 	moving, _ := p.n.count(naiveMoving)
 	parked, _ := p.n.count(naiveParked)
 	moving += parked
+	delayed, delayedBytes := p.n.count(naiveDelayed)
+	if p.m.DelayedCount() != delayed || p.m.DelayedBytes() != delayedBytes {
+		p.t.Fatalf("%s: %d delayed with %d bytes, want %d with %d", p.lastOp, p.m.DelayedCount(), p.m.DelayedBytes(), delayed, delayedBytes)
+	}
 	if p.m.ParkedCount() != parked {
 		p.t.Fatalf("%s: %d parked, want %d", p.lastOp, p.m.ParkedCount(), parked)
 	}

@@ -80,7 +80,7 @@ func (m *Machine) die(l *list, level int, p *page, pos uint64, why Reason, out *
 // targets or nobody wants it.
 func (m *Machine) FinishMove(s Seq, out *Output) bool {
 	l, p := m.locate(s)
-	if p == nil || !l.isMoving(p, s.pos()) {
+	if p == nil || !l.isMoving(p, s.pos()) || p.entries[s.pos()%pageLen].Flags&parkedFlag != 0 {
 		return false
 	}
 	e := p.entries[s.pos()%pageLen]

@@ -43,7 +43,8 @@ const (
 	Pinned
 	// unsettled messages were out when the broker ended; while a queue is rebuilt.
 	unsettled
-	// parkedFlag: a dead letter that waits for another attempt.
+	// parkedFlag: a dead letter that waits for another attempt, or a message that
+	// is delayed.
 	parkedFlag
 	// HostFlag is the first of the bits that the machine keeps for its host.
 	HostFlag Flags = 1 << 8
@@ -82,6 +83,8 @@ type Config struct {
 	MaxPriority int // -1 none, else 0..255: levels 0..MaxPriority
 	// DeliveryLimit is how many failed deliveries a message survives; -1 any.
 	DeliveryLimit int64
+	// Retry delays what comes back.
+	Retry RetryDelay
 	// CountCrashes: what is out when the broker ends has failed.
 	CountCrashes bool
 	// SingleActive: of several consumers only the longest-serving one gets

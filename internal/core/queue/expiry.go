@@ -20,11 +20,14 @@ func (m *Machine) deadline(now Time, ttlMillis int64) Time {
 // a message behind one that lives longer waits for it, but is never delivered).
 func (m *Machine) Expire(now Time, out *Output) {
 	m.retryParked(now, out)
-	if !m.expiring {
-		return
+	back := m.endDelays(now)
+	if m.expiring {
+		for level := range m.levels {
+			m.expireLevel(&m.levels[level], level, now, out)
+		}
 	}
-	for level := range m.levels {
-		m.expireLevel(&m.levels[level], level, now, out)
+	if back {
+		m.Dispatch(now, out)
 	}
 }
 
@@ -48,13 +51,18 @@ func (m *Machine) Idle(now Time) bool {
 }
 
 // Timed tells whether NextDeadline can be anything but Never.
-func (m *Machine) Timed() bool { return m.expiring || m.cfg.ExpiresMs >= 0 || m.parked.count > 0 }
+func (m *Machine) Timed() bool {
+	return m.expiring || m.cfg.ExpiresMs >= 0 || m.parked.count > 0 || len(m.delayed.due) > 0
+}
 
 // NextDeadline is when the host has to call Expire and Idle next.
 func (m *Machine) NextDeadline() Time {
 	next := Never
 	if m.parked.count > 0 && m.parked.left == 0 {
 		next = m.parked.at
+	}
+	if len(m.delayed.due) > 0 {
+		next = min(next, m.delayed.due[0].at)
 	}
 	if m.expiring {
 		for level := range m.levels {

@@ -1,10 +1,10 @@
 package queue
 
 // wouldOverflow tells whether one more ready message of that size is over a
-// limit. As in RabbitMQ it asks before looking for a consumer, and dead letters
-// that have to arrive count.
+// limit. As in RabbitMQ it asks before looking for a consumer, and what is delayed
+// and dead letters that have to arrive count.
 func (m *Machine) wouldOverflow(bodyBytes uint32) bool {
-	messages, bytes := m.ready, m.readyBytes
+	messages, bytes := m.ready+m.delayed.count, m.readyBytes+m.delayed.bytes
 	if m.cfg.AtLeastOnce {
 		messages, bytes = messages+m.moving, bytes+m.movingBytes
 	}
@@ -23,8 +23,8 @@ func (m *Machine) dropOverflow(out *Output) {
 	if m.cfg.Overflow != DropHead || m.cfg.MaxLength < 0 && m.cfg.MaxLengthBytes < 0 {
 		return
 	}
-	for m.ready > 0 && (m.cfg.MaxLength >= 0 && int64(m.ready) > m.cfg.MaxLength ||
-		m.cfg.MaxLengthBytes >= 0 && m.readyBytes > m.cfg.MaxLengthBytes) {
+	for m.ready > 0 && (m.cfg.MaxLength >= 0 && int64(m.ready+m.delayed.count) > m.cfg.MaxLength ||
+		m.cfg.MaxLengthBytes >= 0 && m.readyBytes+m.delayed.bytes > m.cfg.MaxLengthBytes) {
 		level := len(m.levels) - 1
 		for m.levels[level].ready == 0 {
 			level--

@@ -21,6 +21,7 @@ type Machine struct {
 	totals   Totals
 	tries    map[Seq]Tries // of messages that came back
 	parked   parking
+	delayed  delays
 	expiring bool // some message has had a deadline
 	lastUsed Time // for ExpiresMs
 }
@@ -205,6 +206,7 @@ func (m *Machine) Settle(s Seq, out *Output) bool {
 // Requeued finishes a run of Returns: the limits hold again, what is past its
 // time expires, and consumers with credit get the rest.
 func (m *Machine) Requeued(now Time, out *Output) {
+	m.startDelays(now)
 	m.dropOverflow(out)
 	m.Expire(now, out)
 	m.Dispatch(now, out)
@@ -254,9 +256,10 @@ func (m *Machine) Get(now Time, noAck bool, out *Output) (Delivery, bool) {
 	return d, true
 }
 
-// Purge drops everything that is ready or parked and returns how much that was.
+// Purge drops everything that is ready, parked or delayed and returns how much that
+// was.
 func (m *Machine) Purge(out *Output) int {
-	n := m.ready + m.purgeParked(out)
+	n := m.ready + m.purgeParked(out) + m.purgeDelayed(out)
 	if m.ready == 0 {
 		return n
 	}
@@ -304,7 +307,7 @@ func (m *Machine) Close(out *Output) int {
 	}
 	m.consumers = consumers{single: m.cfg.SingleActive}
 	m.ready, m.unacked, m.moving, m.readyBytes, m.outBytes, m.movingBytes, m.tries = 0, 0, 0, 0, 0, 0, nil
-	m.parked = parking{}
+	m.parked, m.delayed = parking{}, delays{}
 	return n
 }
 

@@ -78,6 +78,10 @@ func drawConfig(choose func(string, int, int) int) Config {
 	if some("delivery limit") {
 		cfg.DeliveryLimit = int64(choose("deliveries", 0, 2))
 	}
+	if some("delayed retry") {
+		cfg.Retry = RetryDelay{Failed: choose("failed", 0, 1) == 1, GivenBack: choose("given back", 0, 1) == 1,
+			MinMs: int64(choose("min", 1, 30)), MaxMs: int64(choose("max", 1, 60))}
+	}
 	if some("priorities") {
 		cfg.MaxPriority = choose("max priority", 0, 3)
 	}
@@ -400,7 +404,7 @@ func (p *pair) purgeOrRelocate() {
 	moved := 0
 	for c := (Cursor{}); p.m.Relocate(&c, func(e Entry) uint64 { moved++; return p.relocated(e) }); {
 	}
-	if want := len(p.inState(naiveReady)) + len(p.inState(naiveOut)) + len(p.inState(naiveParked)); moved != want {
+	if want := len(p.inState(naiveReady)) + len(p.inState(naiveOut)) + len(p.inState(naiveParked)) + len(p.inState(naiveDelayed)); moved != want {
 		p.t.Fatalf("Relocate showed %d messages, want %d", moved, want)
 	}
 }

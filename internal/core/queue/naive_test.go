@@ -22,6 +22,7 @@ const (
 	naiveMoving
 	naiveParked // among those moving
 	naiveGone
+	naiveDelayed
 )
 
 type naiveMessage struct {
@@ -34,6 +35,7 @@ type naiveMessage struct {
 	tries       Tries
 	redelivered bool
 	reason      Reason // of a dead one
+	readyAt     Time   // of a delayed one; Never until it is known
 	taker       *naiveConsumer
 	seq         Seq // as the machine named it; 0 until seen
 	seen        bool
@@ -130,6 +132,8 @@ func (n *naive) die(m *naiveMessage, reason Reason) {
 
 func (n *naive) over(extraMessages int, extraBytes int64) bool {
 	messages, bytes := n.count(naiveReady)
+	delayed, delayedBytes := n.count(naiveDelayed)
+	messages, bytes = messages+delayed, bytes+delayedBytes
 	if n.cfg.AtLeastOnce {
 		for _, state := range []naiveState{naiveMoving, naiveParked} {
 			more, moreBytes := n.count(state)
@@ -166,7 +170,7 @@ func (n *naive) enqueue(now Time, m *naiveMessage, priority uint8, ttlMillis int
 }
 
 func (n *naive) dropOverflow() {
-	for n.cfg.Overflow == DropHead && n.over(0, 0) {
+	for n.cfg.Overflow == DropHead && n.over(0, 0) && n.head() != nil {
 		n.die(n.head(), MaxLen)
 	}
 }
@@ -272,8 +276,12 @@ func (n *naive) moved(m *naiveMessage) {
 }
 func (n *naive) expireAll(now Time) {
 	n.parking.retry(now, &n.out)
+	back := n.endDelays(now)
 	for level := 0; level <= max(n.cfg.MaxPriority, 0); level++ {
 		n.expire(now, level)
+	}
+	if back && len(n.consumers) > 0 {
+		n.dispatch(now)
 	}
 }
 
@@ -373,11 +381,31 @@ func (n *naive) giveBack(m *naiveMessage, how How) {
 		m.tries.Failed++
 		if n.cfg.DeliveryLimit >= 0 && int64(m.tries.Failed) > n.cfg.DeliveryLimit {
 			n.die(m, DeliveryLimit)
+			return
 		}
+	}
+	if r := n.cfg.Retry; r.Failed && how == Failed || r.GivenBack && how == GivenBack {
+		m.state, m.readyAt = naiveDelayed, Never
 	}
 }
 
+// endDelays makes ready what has been delayed long enough.
+func (n *naive) endDelays(now Time) (any bool) {
+	for _, m := range n.list {
+		if m.state == naiveDelayed && m.readyAt <= now {
+			m.state, any = naiveReady, true
+		}
+	}
+	return any
+}
+
 func (n *naive) requeued(now Time) {
+	for _, m := range n.list {
+		if m.state == naiveDelayed && m.readyAt == Never {
+			ms := n.cfg.Retry.MinMs * int64(max(m.tries.Failed, 1))
+			m.readyAt = now + Time(min(ms, n.cfg.Retry.MaxMs))*1e6
+		}
+	}
 	n.dropOverflow()
 	n.expireAll(now)
 	n.dispatch(now)
@@ -389,7 +417,7 @@ func (n *naive) purge() (purged int) {
 		purged++
 	}
 	for _, m := range slices.Clone(n.list) {
-		if m.state == naiveParked {
+		if m.state == naiveParked || m.state == naiveDelayed {
 			n.end(m, true)
 			purged++
 		}

@@ -88,6 +88,7 @@ func (m *Machine) RestoreDied(s Seq, why Reason) {
 func (m *Machine) Restored(now Time, out *Output) {
 	if m.cfg.CountCrashes {
 		m.countCrashes(out)
+		m.startDelays(now)
 	}
 	for level := range m.levels {
 		m.levels[level].seal()

@@ -354,3 +354,41 @@ func TestDeadLettersSurvive(t *testing.T) {
 		}
 	}
 }
+
+// TestDelaysBeginAnew: what has failed is delayed again after a restart, whether it
+// was out, delayed or ready; what has not, is ready.
+func TestDelaysBeginAnew(t *testing.T) {
+	cfg := NoLimits()
+	cfg.Durable, cfg.CountCrashes, cfg.Retry = true, true, RetryDelay{Failed: true, MinMs: 10, MaxMs: 15}
+	m := New(cfg, 0)
+	for s := range Seq(4) {
+		m.Restore(s, Entry{Ref: uint64(s) + 1, BodyBytes: 3, Flags: Persistent}, 0, -1, 0)
+	}
+	m.RestoreDelivered(0, 0)
+	m.RestoreReturned(1, Tries{2, 2})
+	m.RestoreReturned(2, Tries{1, 0})
+	const now = 1000 * millisecond
+	var out Output
+	m.Restored(now, &out)
+	var img Image
+	if c := (Cursor{}); !m.TakeImage(&c, &img) {
+		t.Fatal("no image")
+	}
+	again := New(cfg, 0)
+	again.RestoreTails(m.Tails())
+	again.RestoreImage(&img)
+	again.Restored(now, &out)
+	for _, m := range []*Machine{m, again} {
+		if m.ReadyCount() != 2 || m.DelayedCount() != 2 || m.DelayedBytes() != 6 || m.NextDeadline() != now+10*millisecond {
+			t.Fatalf("%d ready, %d delayed, next deadline %d", m.ReadyCount(), m.DelayedCount(), m.NextDeadline())
+		}
+		m.Expire(now+10*millisecond, &out)
+		if m.ReadyCount() != 3 || m.NextDeadline() != now+15*millisecond {
+			t.Fatalf("after the first: %d ready, next deadline %d", m.ReadyCount(), m.NextDeadline())
+		}
+		m.Expire(now+15*millisecond, &out)
+		if m.ReadyCount() != 4 || m.NextDeadline() != Never {
+			t.Fatalf("after both: %d ready, next deadline %d", m.ReadyCount(), m.NextDeadline())
+		}
+	}
+}

@@ -19,7 +19,9 @@ import (
 //
 //	queue [durable] [facts] [autodelete] [single] [dlx] [ttl=100ms] [expires=1s]
 //	      [length=3] [bytes=100] [overflow=reject|reject-dlx] [priorities=10]
-//	      [limit=2] [arrive]   arrive: a dead letter stays until every target has it
+//	      [limit=2] [arrive] [retry=10ms,25ms]
+//	                         arrive: a dead letter stays until every target has it;
+//	                         retry: what failed is delayed, at least and at most
 //	                         starts a new queue; facts lists what a log gets
 //	publish NAME… [persistent] [ttl=100ms] [bytes=1] [priority=3]
 //	consume NAME [credit=N] [noack] [exclusive] [priority=N]; cancel NAME
@@ -130,6 +132,9 @@ func newStage(t *testing.T, opts []string) *stage {
 			cfg.SingleActive = true
 		case "dlx":
 			cfg.HasDLX = true
+		case "retry":
+			least, most, _ := strings.Cut(val, ",")
+			cfg.Retry = RetryDelay{Failed: true, MinMs: s.span(least).Milliseconds(), MaxMs: s.span(most).Milliseconds()}
 		case "arrive":
 			cfg.AtLeastOnce = true
 		case "ttl":
@@ -411,6 +416,9 @@ func (s *stage) flush() {
 func (s *stage) parked() string {
 	if n := s.m.ParkedCount(); n > 0 {
 		return fmt.Sprintf(", parked %d", n)
+	}
+	if n := s.m.DelayedCount(); n > 0 {
+		return fmt.Sprintf(", delayed %d (%d bytes)", n, s.m.DelayedBytes())
 	}
 	return ""
 }

@@ -18,7 +18,7 @@ const (
 	Failed
 )
 
-// Return puts a message that is out back to its place, ready, and marked
+// Return puts a message that is out back to its place, ready or delayed, and marked
 // redelivered unless it is Undelivered. One that has failed more often than the
 // delivery limit allows dies instead. The caller calls Requeued when it has
 // returned everything it wants to.
@@ -42,8 +42,11 @@ func (m *Machine) Return(s Seq, how How, out *Output) bool {
 	if e.Flags&Persistent != 0 && (e.Flags&Redelivered == 0 || m.tries[s].Returned > 0) {
 		out.Facts = append(out.Facts, Fact{Kind: Returned, Seq: s, Tries: m.tries[s]})
 	}
-	if how == Failed && m.over(m.tries[s]) {
+	switch {
+	case how == Failed && m.over(m.tries[s]):
 		m.kill(l, s.level(), p, s.pos(), DeliveryLimit, out)
+	case m.cfg.Retry.applies(how):
+		m.delay(l, p, s)
 	}
 	return true
 }
@@ -101,6 +104,10 @@ func (m *Machine) countCrash(l *list, p *page, s Seq, out *Output) {
 	case died != 0:
 		m.parkRestored(l, p, s, died)
 	case !m.over(m.tries[s]):
+		t, r := m.tries[s], &m.cfg.Retry
+		if r.Failed && t.Failed > 0 || r.GivenBack && t.Returned > t.Failed {
+			m.delay(l, p, s) // when its delay began is not known: it begins anew
+		}
 	case m.cfg.HasDLX:
 		m.parkRestored(l, p, s, DeliveryLimit)
 		if m.cfg.AtLeastOnce {

@@ -32,7 +32,10 @@ type Queue struct {
 	// another one's are among Unacked.
 	Dying      int
 	DyingBytes int64
-	Consumers                int
+	// Delayed are messages that have come back and wait to be ready again.
+	Delayed      int
+	DelayedBytes int64
+	Consumers    int
 	// Willing tells whether a consumer would take a message now, or there is none
 	// that could.
 	Willing bool

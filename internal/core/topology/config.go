@@ -71,6 +71,12 @@ type QueueConfig struct {
 	MaxPriority          int // x-max-priority 0..255, None
 	DeliveryLimit        int // failed deliveries before a message is dead-lettered; None: no limit
 	SingleActiveConsumer bool
+
+	// RetryFailed and RetryReturned say what is delayed when it comes back
+	// (x-delayed-retry-type: failed, returned or all), RetryMinMs and RetryMaxMs for
+	// how long. Values that mean nothing turn it off, as in RabbitMQ.
+	RetryFailed, RetryReturned bool
+	RetryMinMs, RetryMaxMs     int64
 }
 
 // AtLeastOnce tells whether a dead letter stays until every target has it. As in
@@ -113,7 +119,24 @@ func parseConfig(args wire.Table) QueueConfig {
 			}
 		}
 	}
+	if c.Type == Quorum {
+		c.parseRetry(args)
+	}
 	return c
+}
+
+func (c *QueueConfig) parseRetry(args wire.Table) {
+	least, most := intArg(args, "x-delayed-retry-min"), intArg(args, "x-delayed-retry-max")
+	if _, ok := args.Get("x-delayed-retry-max"); !ok {
+		most = least
+	}
+	if least <= 0 || most <= 0 {
+		return
+	}
+	kind, _ := stringArg(args, "x-delayed-retry-type")
+	c.RetryFailed = kind == "failed" || kind == "all"
+	c.RetryReturned = kind == "returned" || kind == "all"
+	c.RetryMinMs, c.RetryMaxMs = min(least, maxExpiryMs), min(most, maxExpiryMs)
 }
 
 func intArg(args wire.Table, key string) int64 {
