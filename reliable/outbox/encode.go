@@ -194,3 +194,46 @@ func typedText(name, text string) (any, error) {
 	}
 	return nil, fmt.Errorf("there is no type %q", name)
 }
+
+// stored is a message as Encode writes it.
+type stored struct {
+	ID         string          `json:"id"`
+	Key        []byte          `json:"key,omitempty"` // any bytes
+	Exchange   string          `json:"exchange,omitempty"`
+	RoutingKey string          `json:"routing_key,omitempty"`
+	Properties Properties      `json:"properties"`
+	Headers    json.RawMessage `json:"headers"`
+	Body       []byte          `json:"body,omitempty"`
+	DeliverAt  int64           `json:"deliver_at,omitempty"` // microseconds since 1970
+}
+
+// Encode writes a message as JSON that keeps the types of its headers, for a [Source] that stores bytes. It
+// returns an ErrInvalid for what Add would refuse.
+func Encode(m Message) ([]byte, error) {
+	headers, err := m.validHeaders()
+	if err != nil {
+		return nil, err
+	}
+	s := stored{ID: m.ID, Key: []byte(m.Key), Exchange: m.Exchange, RoutingKey: m.RoutingKey, Properties: m.Properties,
+		Headers: headers, Body: m.Body}
+	if !m.DeliverAt.IsZero() {
+		s.DeliverAt = m.DeliverAt.UnixMicro()
+	}
+	return json.Marshal(s)
+}
+
+// Decode is the opposite of [Encode].
+func Decode(text []byte) (m Message, err error) {
+	var s stored
+	if err := json.Unmarshal(text, &s); err != nil {
+		return m, fmt.Errorf("a stored message: %w", err)
+	}
+	m = Message{ID: s.ID, Key: string(s.Key), Exchange: s.Exchange, RoutingKey: s.RoutingKey, Properties: s.Properties, Body: s.Body}
+	if m.Headers, err = decodeHeaders(s.Headers); err != nil {
+		return Message{}, fmt.Errorf("headers of the stored message %q: %w", s.ID, err)
+	}
+	if s.DeliverAt != 0 {
+		m.DeliverAt = time.UnixMicro(s.DeliverAt)
+	}
+	return m, nil
+}

@@ -83,3 +83,18 @@ func (m *Message) check() error {
 	}
 	return nil
 }
+
+// validHeaders checks the message and returns its headers as they are stored.
+func (m *Message) validHeaders() ([]byte, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	headers, err := encodeHeaders(m.Headers)
+	if err != nil {
+		return nil, fmt.Errorf("%w: message %q: header %w", ErrInvalid, m.ID, err)
+	}
+	if len(headers) > MaxHeadersBytes {
+		return nil, fmt.Errorf("%w: message %q: its headers take %d bytes, at most %d fit", ErrInvalid, m.ID, len(headers), MaxHeadersBytes)
+	}
+	return headers, nil
+}

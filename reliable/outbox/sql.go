@@ -99,15 +99,9 @@ type Tx interface {
 func (b *Outbox) Add(ctx context.Context, tx Tx, messages ...Message) error {
 	for i := range messages {
 		m := &messages[i]
-		if err := m.check(); err != nil {
-			return err
-		}
-		headers, err := encodeHeaders(m.Headers)
+		headers, err := m.validHeaders()
 		if err != nil {
-			return fmt.Errorf("%w: message %q: header %w", ErrInvalid, m.ID, err)
-		}
-		if len(headers) > MaxHeadersBytes {
-			return fmt.Errorf("%w: message %q: its headers take %d bytes, at most %d fit", ErrInvalid, m.ID, len(headers), MaxHeadersBytes)
+			return err
 		}
 		properties, err := json.Marshal(m.Properties)
 		if err != nil {

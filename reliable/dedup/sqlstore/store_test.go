@@ -150,9 +150,9 @@ func first() dedup.Attempt { return dedup.Attempt{Number: 1} }
 // TestExactEffects has several consumers handle messages of which one in a hundred comes twice. Every tenth
 // transaction is lost in a crash, so that its message is delivered again, and every tenth handler fails, so that a
 // copy of the message is delivered; sometimes the original is, too. In the end there is one effect for each message.
-// WARREN_TEST_MESSAGES says how many, by default 2000.
+// WARREN_TEST_MESSAGES says how many, by default 500.
 func TestExactEffects(t *testing.T) {
-	messages := 2000
+	messages := 500
 	if text := os.Getenv("WARREN_TEST_MESSAGES"); text != "" {
 		var err error
 		if messages, err = strconv.Atoi(text); err != nil {
