@@ -9,6 +9,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/brokertest"
 	"github.com/warrenmq/warren/reliable"
 )
@@ -90,4 +91,55 @@ func BenchmarkPublish(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkConsume compares consuming 1 KB, each message acknowledged, through the
+// package and with the client that it stands on, with the same prefetch.
+func BenchmarkConsume(b *testing.B) {
+	const prefetch = 100
+	fill := func(b *testing.B) *brokertest.Broker {
+		server := brokertest.New(b, broker.Config{MemoryLimitBytes: -1})
+		ch := plain(b, server)
+		ch.QueueDeclare("orders", true, false, false, false, nil)
+		body := make([]byte, 1024)
+		for i := range b.N {
+			if err := ch.PublishWithContext(context.Background(), "", "orders", false, false, amqp.Publishing{
+				ContentType: "application/octet-stream", DeliveryMode: amqp.Persistent, MessageId: fmt.Sprintf("%036d", i), Timestamp: time.Now(), Body: body}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		until(b, "the queue is full", func() bool { return count(b, ch, "orders") == b.N })
+		return server
+	}
+	b.Run("direct", func(b *testing.B) {
+		ch := plain(b, fill(b))
+		ch.Qos(prefetch, 0, false)
+		b.ReportAllocs()
+		b.ResetTimer()
+		cpuPerMessage(b, func() {
+			deliveries, err := ch.Consume("orders", "", false, false, false, false, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for range b.N {
+				d := <-deliveries
+				d.Ack(false)
+			}
+		})
+	})
+	b.Run("reliable", func(b *testing.B) {
+		c := open(b, fill(b))
+		done, n := make(chan struct{}), 0
+		b.ReportAllocs()
+		b.ResetTimer()
+		cpuPerMessage(b, func() {
+			consume(b, c, reliable.Queue{Name: "orders", Existing: true}, func(ctx context.Context, m *reliable.Message[[]byte]) error {
+				if n++; n == b.N {
+					close(done)
+				}
+				return nil
+			}, reliable.Prefetch(prefetch))
+			<-done
+		})
+	})
 }

@@ -2,6 +2,7 @@ package reliable
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
@@ -31,6 +32,10 @@ type DeadLetter struct {
 	Attempts   int // how often it was tried; 0 if only the server knows
 	Generation int // how often it was taken back
 	History    []FailedAttempt
+	// Duplicate says that the same message, of the same attempt and with the same
+	// body, stands in front of it: a connection was lost before the dead letter was
+	// confirmed, and it was sent again. Redrive sends only one of them.
+	Duplicate bool
 
 	Published, FirstFailed, Died time.Time // zero if unknown
 
@@ -109,7 +114,19 @@ func (d *DeadLetters) Name() string { return d.queue }
 // held is a dead letter that was taken from its queue and not given back yet.
 type held struct {
 	DeadLetter
-	tag uint64
+	tag  uint64
+	same identity
+}
+
+// identity is what duplicates have in common.
+type identity struct {
+	id, queue            string
+	generation, attempts int
+	body                 [sha256.Size]byte
+}
+
+func (d *DeadLetter) identity() identity {
+	return identity{d.ID, d.Queue, d.Generation, d.Attempts, sha256.Sum256(d.Body)}
 }
 
 // visitor looks at dead letters. After the last call of look there is one of
@@ -148,6 +165,7 @@ func (d *DeadLetters) visitOn(ctx context.Context, conn *link.Conn, v visitor) e
 		return err
 	}
 	defer v.finish(ctx, ch)
+	seen := map[identity]bool{}
 	for range q.Messages { // not what comes meanwhile, or it might have no end
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -156,7 +174,13 @@ func (d *DeadLetters) visitOn(ctx context.Context, conn *link.Conn, v visitor) e
 		if err != nil || !there {
 			return err
 		}
-		more, err := v.look(ctx, ch, &held{DeadLetter: deadLetterOf(d.queue, &raw), tag: raw.DeliveryTag})
+		h := &held{DeadLetter: deadLetterOf(d.queue, &raw), tag: raw.DeliveryTag}
+		if h.ID != "" {
+			h.same = h.identity()
+			h.Duplicate = seen[h.same]
+			seen[h.same] = true
+		}
+		more, err := v.look(ctx, ch, h)
 		if err != nil || !more {
 			return err
 		}

@@ -28,21 +28,19 @@ var allHeaders = amqp.Table{
 }
 
 // bury makes n dead letters of the queue, numbered from 0.
-func bury(t *testing.T, c *reliable.Client, n int, options ...reliable.PublishOption) {
+func bury(t *testing.T, b *brokertest.Broker, c *reliable.Client, n int, options ...reliable.PublishOption) {
 	t.Helper()
 	consumer := consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
 		return reliable.Permanent(fmt.Errorf("failure of %d", m.Body.ID))
 	})
+	ch := plain(t, b)
 	p := publisher[order](t, c, reliable.ToQueue(orders))
 	for i := range n {
 		if err := p.Publish(within(t, patience), order{i}, options...); err != nil {
 			t.Fatal(err)
 		}
+		until(t, "it is a dead letter", func() bool { return count(t, ch, "orders.dlq") == i+1 })
 	}
-	until(t, "all are dead letters", func() bool {
-		list, err := scan(c.DeadLetters(orders), reliable.Filter{})
-		return err == nil && len(list) == n
-	})
 	if err := consumer.Stop(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +59,7 @@ func scan(d *reliable.DeadLetters, f reliable.Filter) (list []reliable.DeadLette
 func TestScan(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	bury(t, c, 20)
+	bury(t, b, c, 20)
 	d := c.DeadLetters(orders)
 	first, err := scan(d, reliable.Filter{})
 	if err != nil || len(first) != 20 {
@@ -106,10 +104,36 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// The same dead letter twice, as after a connection that was lost at the wrong time.
+func TestDuplicateDeadLetters(t *testing.T) {
+	b := brokertest.New(t)
+	c := open(t, b)
+	bury(t, b, c, 3)
+	d := c.DeadLetters(orders)
+	var file bytes.Buffer
+	if _, err := d.Export(within(t, patience), reliable.Filter{}, &file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Import(within(t, patience), &file); err != nil {
+		t.Fatal(err)
+	}
+	list, err := scan(d, reliable.Filter{})
+	if err != nil || len(list) != 6 || list[2].Duplicate || !list[3].Duplicate {
+		t.Fatalf("%d letters, %v", len(list), err)
+	}
+	r, err := d.Redrive(within(t, patience), reliable.Filter{}, reliable.RedriveOptions{})
+	if err != nil || r.Done != 3 || r.Duplicates != 3 {
+		t.Fatalf("%+v %v", r, err)
+	}
+	if n := count(t, plain(t, b), "orders"); n != 3 {
+		t.Errorf("%d messages came back", n)
+	}
+}
+
 func TestRedrive(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	bury(t, c, 10)
+	bury(t, b, c, 10)
 	d := c.DeadLetters(orders)
 	dry, err := d.Redrive(within(t, patience), reliable.Filter{ErrorContains: "of 3"}, reliable.RedriveOptions{DryRun: true})
 	if err != nil || dry.Scanned != 10 || dry.Matched != 1 || dry.Done != 1 {
@@ -271,7 +295,7 @@ func TestForeignDeadLetters(t *testing.T) {
 func TestImportRefuses(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	bury(t, c, 1)
+	bury(t, b, c, 1)
 	for _, line := range []string{"x", `{"headers":{"a":1}}`, `{"headers":{"a":{"int8":300}}}`, `{"headers":{"a":{"x":1}}}`, `{"key":"` + strings.Repeat("k", 300) + `"}`} {
 		if _, err := c.DeadLetters(orders).Import(within(t, patience), strings.NewReader(line)); err == nil && !strings.Contains(line, "key") {
 			t.Errorf("%s was imported", line)

@@ -66,8 +66,8 @@ func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 }
 
 // Exponential is base after the first attempt, twice as long after each further
-// one, at most limit; each with a quarter more or less, by chance, so that what
-// failed together does not come together.
+// one, at most limit; each with about a quarter more or less, by chance, so that
+// what failed together does not come together.
 func Exponential(base, limit time.Duration) Backoff {
 	return Jitter(0.25, func(n int, _ error) time.Duration {
 		if n > 40 || base > limit>>(n-1) {
@@ -89,8 +89,8 @@ func Schedule(delays ...time.Duration) Backoff {
 }
 
 // Jitter lengthens or shortens the delays of b by chance, by at most the fraction,
-// 0 to 1. So that it costs the broker little, the result is a sum of two powers of
-// two of DelayUnit.
+// 0 to 1. So that it costs the broker little, the result is rounded to a sum of two
+// powers of two of DelayUnit, by at most a sixth.
 func Jitter(fraction float64, b Backoff) Backoff {
 	fraction = min(max(fraction, 0), 1)
 	return func(n int, err error) time.Duration {
@@ -103,13 +103,16 @@ func Jitter(fraction float64, b Backoff) Backoff {
 	}
 }
 
-// twoHops keeps the two highest bits of a delay in units.
+// twoHops is the nearest delay whose units have at most two bits.
 func twoHops(d time.Duration) time.Duration {
 	units := delayUnits(d)
-	if n := bits.OnesCount64(units); n > 2 {
+	if bits.OnesCount64(units) > 2 {
 		high := uint64(1) << (bits.Len64(units) - 1)
 		next := uint64(1) << (bits.Len64(units&^high) - 1)
-		units = high | next
+		below, above := high|next, high+2*next
+		if units = below; above-delayUnits(d) < delayUnits(d)-below {
+			units = above
+		}
 	}
 	return time.Duration(units) * delayUnit
 }

@@ -40,6 +40,8 @@ type Report struct {
 	Matched int // chosen by the filter
 	Done    int // sent, removed or written; with DryRun, what would have been
 	Failed  int // could not be sent; they stay where they are
+	// Duplicates were removed and not sent, because the same message was.
+	Duplicates int
 	// Errors are the first ten failures.
 	Errors []error
 }
@@ -69,7 +71,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, f Filter, o RedriveOptions) (
 	if err != nil {
 		return Report{}, err
 	}
-	r := &redrive{client: d.client, copies: copies, filter: f, options: o, begun: time.Now()}
+	r := &redrive{client: d.client, copies: copies, filter: f, options: o, begun: time.Now(), back: map[identity]bool{}}
 	err = d.visit(ctx, r)
 	return r.report, err
 }
@@ -82,6 +84,7 @@ type redrive struct {
 	options RedriveOptions
 	begun   time.Time
 	open    []sentBack
+	back    map[identity]bool // those that were sent
 	report  Report
 }
 
@@ -97,6 +100,15 @@ func (v *redrive) look(ctx context.Context, ch *amqp.Channel, h *held) (bool, er
 		return true, nil
 	}
 	v.report.Matched++
+	if h.Duplicate {
+		if v.settle(ctx, ch); v.back[h.same] {
+			if err := ch.Ack(h.tag, false); err != nil {
+				return false, err
+			}
+			v.report.Duplicates++
+			return true, nil
+		}
+	}
 	id := h.ID
 	r, err := v.client.redriven(&h.DeadLetter, &v.options)
 	switch {
@@ -145,6 +157,7 @@ func (v *redrive) settle(ctx context.Context, ch *amqp.Channel) {
 			v.report.failed(s.h.ID, err)
 		} else {
 			v.report.Done++
+			v.back[s.h.same] = true
 		}
 	}
 	v.open = v.open[:0]
