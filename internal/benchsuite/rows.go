@@ -166,8 +166,8 @@ func featureRows() []Row {
 			Loads: durable(1000, 256, 100, 1000, func(c *loadgen.Config) {
 				c.QueueArgs = wire.Table{{Key: "x-message-ttl", Value: int64(60_000)}}
 			})},
-		{Name: "tx-10", Title: "1 KB persistent in transactions of 10, ack by 100", kind: metricIn,
-			Loads: durable(1000, 0, 100, 1000, func(c *loadgen.Config) { c.TxSize = 10 })},
+		{Name: "tx-10", Title: "20 publishers of 1 KB persistent in transactions of 10, to 1 queue, ack by 100", kind: metricIn,
+			Loads: durable(1000, 0, 100, 1000, func(c *loadgen.Config) { c.TxSize, c.Producers = 10, 20 })},
 		{Name: "get", Title: "1 KB persistent, taken by 10 clients with basic.get and acknowledged one at a time", kind: metricOut,
 			Loads: one(func(p runParams) loadgen.Config {
 				return loadgen.Config{Consumers: 10, Polling: true, AckEvery: 1, Queues: p.queue(1), BodyBytes: 1000, Persistent: true,

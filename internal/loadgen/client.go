@@ -81,10 +81,12 @@ func Handshake(nc net.Conn, l Login) (*Client, error) {
 	if tune.FrameMax != 0 {
 		c.frameMax = min(c.frameMax, tune.FrameMax)
 	}
-	if err := c.send(0, &wire.ConnectionTuneOk{ChannelMax: channels, FrameMax: c.frameMax}); err != nil {
+	// Nothing is to be waited for in between.
+	both := wire.AppendMethodFrame(nil, 0, &wire.ConnectionTuneOk{ChannelMax: channels, FrameMax: c.frameMax})
+	if err := c.Write(wire.AppendMethodFrame(both, 0, &wire.ConnectionOpen{VirtualHost: l.VHost})); err != nil {
 		return nil, err
 	}
-	if err := c.CallOn(0, &wire.ConnectionOpen{VirtualHost: l.VHost}, wire.IDConnectionOpenOk); err != nil {
+	if err := c.Await(wire.IDConnectionOpenOk); err != nil {
 		return nil, err
 	}
 	return c, c.Call(&wire.ChannelOpen{}, wire.IDChannelOpenOk)
