@@ -50,13 +50,18 @@ type runParams struct {
 }
 
 // settle is how long memory is left alone before it is looked at.
-func (p runParams) settle() time.Duration { return min(settleTime, p.duration) }
+func (p runParams) settle() time.Duration {
+	if p.duration < time.Second { // a try
+		return p.duration
+	}
+	return settleTime
+}
 
 func (p runParams) count(n int) int { return max(1, int(float64(n)*p.scale)) }
 
 const (
-	settleTime   = 2 * time.Second
-	warmupShare  = 5 // of the duration: one fifth, at most maxWarmup
+	settleTime   = 5 * time.Second // caches, and what the collector has left, go in the meantime
+	warmupShare  = 5               // of the duration: one fifth, at most maxWarmup
 	maxWarmup    = 2 * time.Second
 	million      = 1_000_000
 	idleCount    = 10_000

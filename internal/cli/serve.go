@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -122,7 +121,9 @@ func givenSettings(cmd *cobra.Command) map[string][]string {
 
 // serve runs a broker until ctx ends or a listener fails.
 func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) error {
-	limitMemory()
+	tended, cancelTending := context.WithCancel(ctx)
+	defer cancelTending()
+	go tendHeap(tended)
 	logger := newLogger(c.Log, stderr)
 	listeners, err := listen(ctx, c.Listen)
 	if err != nil {
@@ -210,24 +211,6 @@ func openError(dir string, err error) error {
 
 // plainOpen is an error of broker.Open without the name of the package.
 func plainOpen(err error) string { return strings.TrimPrefix(err.Error(), "broker: ") }
-
-// collectAtPercent is how much the heap may grow between two collections. Most of
-// it are index pages and log blocks without pointers, which cost a collection
-// nothing, so that memory is saved at no price: with 10 million messages queued
-// 100 MB, compared with Go's default of 100.
-const collectAtPercent = 25
-
-// limitMemory keeps the heap close to what is in use, and lets the garbage
-// collector work harder before the system would end the process. GOGC and
-// GOMEMLIMIT, if set, are obeyed by the runtime already.
-func limitMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAtPercent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(config.UsableMemoryBytes() / 10 * 9)
-	}
-}
 
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}

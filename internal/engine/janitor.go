@@ -115,7 +115,7 @@ func (j *janitor) round() {
 		}
 	}
 	j.dropUnused()
-	j.e.disk.TidySpares()
+	j.e.disk.Tidy()
 	j.keepReserve()
 	if number, ok := j.worthMoving(); ok {
 		j.empty(number)

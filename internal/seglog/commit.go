@@ -255,10 +255,29 @@ func (l *Log) keep(f *logFile, blk *block) {
 	}
 	l.resident = append(l.resident, residentBlock{f, blk})
 	l.residentN += int64(len(blk.buf))
-	for l.residentN > l.cfg.ResidentBytes && len(l.resident) > 1 {
+	l.evict(l.cfg.ResidentBytes)
+}
+
+// evict drops the oldest resident blocks beyond so many bytes, but for one. Called
+// with l.mu held.
+func (l *Log) evict(most int64) {
+	for l.residentN > most && len(l.resident) > 1 {
 		old := l.resident[0]
 		l.resident = slices.Delete(l.resident, 0, 1)
 		l.residentN -= int64(len(old.b.buf))
 		old.f.drop(old.b)
 	}
+}
+
+// TidyBlocks evicts the durable blocks of a log of which nobody has wanted anything
+// since the last call, neither to append nor to read from the disk. The owner calls
+// it regularly.
+func (l *Log) TidyBlocks() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := [2]uint64{uint64(l.nextLSN), l.loads}
+	if now == l.lookedAt {
+		l.evict(0)
+	}
+	l.lookedAt = now
 }

@@ -437,3 +437,46 @@ func TestSparesOfABusyLog(t *testing.T) {
 	}
 	l.Abandon()
 }
+
+// TestTidyBlocks: what nobody wants goes out of memory, what is not durable or was
+// wanted just now does not.
+func TestTidyBlocks(t *testing.T) {
+	c := memConfig(vfs.NewMem())
+	l, _, _ := openInlineT(t, c)
+	resident := func(all []Entry) (n int) {
+		for _, e := range all {
+			if _, ok := l.Resident(e.Place); ok {
+				n++
+			}
+		}
+		return n
+	}
+	var all []Entry
+	for range 8 { // two to a block
+		all = append(all, putAll(l, true, 400_000)...)
+	}
+	l.TidyBlocks()
+	l.TidyBlocks()
+	if n := resident(all); n != len(all) {
+		t.Fatalf("%d of %d records that are not durable are in memory", n, len(all))
+	}
+	l.step()
+	all = append(all, putAll(l, true, 10)...)
+	l.TidyBlocks()
+	if n := resident(all); n != len(all) {
+		t.Errorf("%d of %d records of a log in use are in memory", n, len(all))
+	}
+	l.TidyBlocks()
+	few := resident(all)
+	if few > 5 || few == 0 { // of the block in use, and of one more
+		t.Errorf("%d of %d records of a log at rest are in memory", few, len(all))
+	}
+	if err := l.Load(all[0].Place); err != nil {
+		t.Fatal(err)
+	}
+	l.TidyBlocks() // somebody has just read
+	if _, ok := l.Resident(all[0].Place); !ok {
+		t.Error("a block went that had been wanted just now")
+	}
+	l.Abandon()
+}

@@ -72,6 +72,8 @@ type Log struct {
 	number    uint32    // of the newest file, 0 if there has been none
 	nextLSN   LSN
 	backlog   int64       // bytes that are not durable
+	loads     uint64      // blocks read from the disk
+	lookedAt  [2]uint64   // nextLSN and loads at the last TidyBlocks
 	lazy      *time.Timer // flushes, nil if it does not run
 	flush     bool        // the flush timer has fired
 	idle      idleClaim

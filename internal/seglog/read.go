@@ -72,5 +72,6 @@ func (l *Log) Load(at Place) error {
 	}
 	f.put(b)
 	l.keep(f, b)
+	l.loads++
 	return nil
 }

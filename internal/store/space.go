@@ -44,8 +44,11 @@ func (d *Disk) Below(number uint32) bool {
 // every fact that made it so has to be durable.
 func (d *Disk) Drop(number uint32) error { return d.log.Drop(number) }
 
-// TidySpares gives up files that a busy time has left for use again.
-func (d *Disk) TidySpares() { d.log.TidySpares() }
+// Tidy gives up what a busy time has left: files for use again, bodies in memory.
+func (d *Disk) Tidy() {
+	d.log.TidySpares()
+	d.log.TidyBlocks()
+}
 
 // References is the number of references held into log files, for tests that look
 // for one that was never dropped.
