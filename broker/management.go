@@ -41,7 +41,8 @@ func newManagement(b *Broker, c *Config, users *auth.Users) *management {
 		clock = c.Clock
 	}
 	m.api = mgmt.New(mgmt.Config{
-		Topology: b.engine, Lookup: b.engine, Clients: b.engine, Sums: b.engine, Messages: b.engine,
+		Topology: b.engine, Lookup: b.engine, Clients: b.engine, Sums: b.engine, Messages: b.engine, Changes: b.engine,
+		CloseConnection: b.server.CloseConnection,
 		Users: users, Listeners: b.listeners, Now: clock.Now, Logger: c.Logger, Version: c.Version, NodeName: nodeName(),
 		MaxMessageBytes: c.MaxMessageBytes, MaxConnections: c.MaxConnections,
 	})

@@ -122,6 +122,20 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}()
 }
 
+// CloseConnection closes a client's connection by its name (connection.close 320
+// with that text), and tells whether it was there.
+func (s *Server) CloseConnection(name, reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.ready.Load() && c.eng.Name() == name {
+			c.ask(wire.ConnectionError(wire.ConnectionForced, "%s", reason))
+			return true
+		}
+	}
+	return false
+}
+
 // Addresses are those on which the server accepts connections.
 func (s *Server) Addresses() []net.Addr {
 	s.mu.Lock()

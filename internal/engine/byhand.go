@@ -166,6 +166,32 @@ func (e *Engine) PurgeQueue(vhost, queue, user string) error {
 	})
 }
 
+// Change carries out a method of the classes queue and exchange.
+func (e *Engine) Change(vhost, user string, m wire.Method) error {
+	return e.byHand(vhost, user, func(ch *Channel) *wire.Error {
+		switch m := m.(type) {
+		case *wire.QueueDeclare:
+			_, err := ch.DeclareQueue(m)
+			return err
+		case *wire.QueueDelete:
+			return ch.DeleteQueue(m, func(uint32) {})
+		case *wire.QueueBind:
+			return ch.BindQueue(m)
+		case *wire.QueueUnbind:
+			return ch.UnbindQueue(m)
+		case *wire.ExchangeDeclare:
+			return ch.DeclareExchange(m)
+		case *wire.ExchangeDelete:
+			return ch.DeleteExchange(m)
+		case *wire.ExchangeBind:
+			return ch.BindExchange(m)
+		case *wire.ExchangeUnbind:
+			return ch.UnbindExchange(m)
+		}
+		return wire.ConnectionError(wire.CommandInvalid, "unimplemented method")
+	})
+}
+
 // drain takes what has gathered, for a connection that has no writer.
 func (o *Outbox) drain() []byte {
 	o.mu.Lock()

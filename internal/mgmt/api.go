@@ -9,6 +9,7 @@ import (
 	"github.com/warrenmq/warren/internal/auth"
 	"github.com/warrenmq/warren/internal/core/status"
 	"github.com/warrenmq/warren/internal/core/topology"
+	"github.com/warrenmq/warren/internal/wire"
 )
 
 // Topology is what stands in the virtual hosts. Lists have no order and belong to
@@ -52,19 +53,30 @@ type Messages interface {
 	PurgeQueue(vhost, queue, user string) error
 }
 
+// Changes are made as a client with that name would make them. The error is the
+// protocol's.
+type Changes interface {
+	// Change carries out a method of the classes queue and exchange.
+	Change(vhost, user string, m wire.Method) error
+}
+
 // Config is what a Handler needs. All fields but Logger are required.
 type Config struct {
-	Topology  Topology
-	Lookup    Lookup
-	Clients   Clients
-	Sums      Sums
-	Messages  Messages
-	Users     *auth.Users
-	Listeners func() []status.Listener
-	Now       func() time.Time
-	Logger    *slog.Logger // nil: discarded
-	Version   string       // of the broker
-	NodeName  string       // warren@host
+	Topology Topology
+	Lookup   Lookup
+	Clients  Clients
+	Sums     Sums
+	Messages Messages
+	Changes  Changes
+	// CloseConnection closes a client's connection with that text, and tells whether
+	// it was there.
+	CloseConnection func(name, reason string) bool
+	Users           *auth.Users
+	Listeners       func() []status.Listener
+	Now             func() time.Time
+	Logger          *slog.Logger // nil: discarded
+	Version         string       // of the broker
+	NodeName        string       // warren@host
 	// MaxConnections is the limit of the node, 0 for none.
 	MaxConnections int
 	// MaxMessageBytes is the largest body that may be published.

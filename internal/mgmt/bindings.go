@@ -56,18 +56,27 @@ func exchangeOrQueue(kind exchange.DestKind, name string) string {
 // oneBinding is the binding of a pair that has that properties_key.
 func oneBinding(kind exchange.DestKind) func(*request) error {
 	return func(q *request) error {
-		vhost, which, err := q.pair(kind)
+		b, err := q.binding(kind)
 		if err != nil {
 			return err
 		}
-		for _, b := range q.api.Topology.Bindings(vhost, which) {
-			// The key is made for paths: it comes as it stands there or unescaped.
-			if key := propertiesKey(&b); key == q.params[3] || unescaped(key) == q.params[3] {
-				return q.reply(bindingRow(vhostBinding{b, vhost}))
-			}
-		}
-		return errNotFound()
+		return q.reply(bindingRow(b))
 	}
+}
+
+// binding finds the binding that the path names.
+func (q *request) binding(kind exchange.DestKind) (b vhostBinding, err error) {
+	vhost, which, err := q.pair(kind)
+	if err != nil {
+		return b, err
+	}
+	for _, b := range q.api.Topology.Bindings(vhost, which) {
+		// The key is made for paths: it comes as it stands there or unescaped.
+		if key := propertiesKey(&b); key == q.params[3] || unescaped(key) == q.params[3] {
+			return vhostBinding{b, vhost}, nil
+		}
+	}
+	return b, errNotFound()
 }
 
 func unescaped(key string) string {

@@ -32,7 +32,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{t: t, e: e, users: auth.Guest()}
 	r.api = New(Config{
-		Topology: e, Lookup: e, Clients: e, Sums: e, Messages: e, Users: r.users, Now: time.Now,
+		Topology: e, Lookup: e, Clients: e, Sums: e, Messages: e, Changes: e, Users: r.users, Now: time.Now,
 		Listeners: func() []status.Listener { return []status.Listener{{Protocol: "amqp", Host: "127.0.0.1", Port: 5672}} },
 		Version:   "1", NodeName: "warren@test", MaxMessageBytes: 1 << 20,
 	})

@@ -58,7 +58,7 @@ func TestMethods(t *testing.T) {
 	}{
 		{http.MethodOptions, "/api/queues/%2F/q/get", "POST, OPTIONS", 200},
 		{http.MethodOptions, "/api/overview", "HEAD, GET, OPTIONS", 200},
-		{http.MethodPut, "/api/queues/%2F/q", "HEAD, GET, OPTIONS", 405},
+		{http.MethodPut, "/api/queues/%2F", "HEAD, GET, OPTIONS", 405},
 		{http.MethodPatch, "/api/overview", "HEAD, GET, OPTIONS", 405},
 		{http.MethodHead, "/api/overview", "HEAD, GET, OPTIONS", 200},
 	} {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/warrenmq/warren/internal/core/exchange"
 	"github.com/warrenmq/warren/internal/core/status"
+	"github.com/warrenmq/warren/internal/core/topology"
 )
 
 // queueHandle has its names at hand, because it is sorted by them.
@@ -70,7 +71,7 @@ func queueColumn(h queueHandle, name string) (any, bool) {
 	case "consumers":
 		return s.Consumers, true
 	}
-	return s.Ready + s.Unacked, true
+	return s.Ready + s.Unacked + s.Dying + s.Delayed, true
 }
 
 // queueListed is a queue in a list: members without a value are left out.
@@ -95,6 +96,11 @@ func (q *request) queueRow(s *status.Queue) object {
 		{"name", d.Name}, {"vhost", s.VHost}, {"type", d.Config.Type.String()}, {"node", q.api.NodeName}, {"state", "running"},
 		{"durable", d.Durable}, {"auto_delete", d.AutoDelete}, {"exclusive", d.Exclusive}, {"arguments", table(d.Args)},
 		{"internal", false}, {"internal_owner", false}, {"effective_policy_definition", object{}},
+	}
+	if d.Config.Type == topology.Quorum {
+		node := []string{q.api.NodeName} // a group of one
+		o = append(o, member{"leader", q.api.NodeName}, member{"members", node}, member{"online", node},
+			member{"delivery_limit", d.Config.DeliveryLimit})
 	}
 	if q.list.noStats {
 		o = append(o, member{"policy", nil}, member{"operator_policy", nil})
@@ -126,9 +132,8 @@ func (q *request) queueNumbers(o object, s *status.Queue) object {
 	)
 	o = counted(o, "messages", s.Ready+s.Unacked+s.Dying+s.Delayed, s.ReadyRate+s.UnackedRate)
 	o = readyAndUnacked(o, s.Ready, s.Unacked, s.ReadyRate, s.UnackedRate)
-	if d := s.Def.Config; d.Type.String() == "quorum" {
-		o = append(o, member{"messages_dlx", s.Dying}, member{"message_bytes_dlx", s.DyingBytes}, member{"messages_delayed", s.Delayed},
-			member{"delivery_limit", d.DeliveryLimit})
+	if d := s.Def.Config; d.Type == topology.Quorum {
+		o = append(o, member{"messages_dlx", s.Dying}, member{"message_bytes_dlx", s.DyingBytes}, member{"messages_delayed", s.Delayed})
 	}
 	return withStats(o, messageStats(&s.Counts, &s.Rates, []status.Kind{status.Publish}))
 }
@@ -140,8 +145,10 @@ func (q *request) queueDetail(s *status.Queue) object {
 		return o
 	}
 	o = append(o, member{"policy", nil}, member{"operator_policy", nil},
-		member{"exclusive_consumer_tag", orNull(s.ExclusiveTag)}, member{"single_active_consumer_tag", orNull(s.ActiveTag)},
-		member{"head_message_timestamp", nil}, member{"incoming", []any{}}, member{"deliveries", []any{}})
+		member{"single_active_consumer_tag", orNull(s.ActiveTag)}, member{"incoming", []any{}}, member{"deliveries", []any{}})
+	if s.Def.Config.Type == topology.Classic {
+		o = append(o, member{"exclusive_consumer_tag", orNull(s.ExclusiveTag)}, member{"head_message_timestamp", nil})
+	}
 	if s.Def.Exclusive && q.list.columns.wants("owner_pid_details") {
 		if c := q.connectionByID(s.Def.Owner); c != nil {
 			o = o.with("owner_pid_details", connectionDetails(c))

@@ -29,7 +29,8 @@ func (a *API) addRoutes() {
 	a.get("vhosts/*/topic-permissions", administer, r.emptyVHostList)
 
 	a.get("connections", manage, r.listConnections)
-	a.get("connections/*", manage, r.getConnection)
+	a.add("connections/*", manage, map[string]func(*request) error{
+		http.MethodGet: r.getConnection, http.MethodDelete: r.closeConnection})
 	a.get("connections/username/*", manage, r.listUserConnections)
 	a.get("connections/*/channels", manage, r.listConnectionChannels)
 	a.get("channels", manage, r.listChannels)
@@ -39,7 +40,8 @@ func (a *API) addRoutes() {
 
 	a.get("exchanges", manage, r.listExchanges)
 	a.get("exchanges/*", manage, r.listVHostExchanges)
-	a.get("exchanges/*/*", manage, r.getExchange)
+	a.add("exchanges/*/*", manage, map[string]func(*request) error{
+		http.MethodGet: r.getExchange, http.MethodPut: r.putExchange, http.MethodDelete: r.deleteExchange})
 	a.get("exchanges/*/*/bindings/source", manage, r.exchangeSource)
 	a.get("exchanges/*/*/bindings/destination", manage, r.exchangeDestination)
 	post("exchanges/*/*/publish", r.publishMessage)
@@ -47,17 +49,20 @@ func (a *API) addRoutes() {
 	a.get("queues", manage, r.listQueues)
 	a.get("queues/detailed", manage, r.listQueuesDetailed)
 	a.get("queues/*", manage, r.listVHostQueues)
-	a.get("queues/*/*", manage, r.getQueue)
+	a.add("queues/*/*", manage, map[string]func(*request) error{
+		http.MethodGet: r.getQueue, http.MethodPut: r.putQueue, http.MethodDelete: r.deleteQueue})
 	a.get("queues/*/*/bindings", manage, r.queueBindings)
 	a.add("queues/*/*/contents", manage, map[string]func(*request) error{http.MethodDelete: r.purge})
 	post("queues/*/*/get", r.getMessages)
 
 	a.get("bindings", manage, r.listBindings)
 	a.get("bindings/*", manage, r.listVHostBindings)
-	a.get("bindings/*/e/*/q/*", manage, pairBindings(exchange.Queue))
-	a.get("bindings/*/e/*/e/*", manage, pairBindings(exchange.Exchange))
-	a.get("bindings/*/e/*/q/*/*", manage, oneBinding(exchange.Queue))
-	a.get("bindings/*/e/*/e/*/*", manage, oneBinding(exchange.Exchange))
+	for end, kind := range map[string]exchange.DestKind{"q": exchange.Queue, "e": exchange.Exchange} {
+		a.add("bindings/*/e/*/"+end+"/*", manage, map[string]func(*request) error{
+			http.MethodGet: pairBindings(kind), http.MethodPost: postBinding(kind)})
+		a.add("bindings/*/e/*/"+end+"/*/*", manage, map[string]func(*request) error{
+			http.MethodGet: oneBinding(kind), http.MethodDelete: deleteBinding(kind)})
+	}
 
 	a.addSettingRoutes()
 	a.addHealthRoutes()

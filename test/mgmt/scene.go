@@ -87,6 +87,7 @@ func declare(ch *amqp.Channel) error {
 		{"q.priority", true, false, false, amqp.Table{"x-max-priority": int32(5)}},
 		{"q.single", true, false, false, amqp.Table{"x-single-active-consumer": true}},
 		{"q.idle", true, false, false, nil},
+		{"q.quorum", true, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": int32(7)}},
 		{"q/slash ü", true, false, false, nil},
 		{"q.exclusive", false, true, true, nil},
 	} {

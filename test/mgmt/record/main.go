@@ -8,6 +8,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -41,8 +42,10 @@ func record(url, api, requests, out string) error {
 	if err := vhost(http.MethodDelete, api); err != nil {
 		return err
 	}
-	<-time.After(settling) // or the figures of the last scene are still there
 	if err := vhost(http.MethodPut, api); err != nil {
+		return err
+	}
+	if err := awaitFresh(api); err != nil {
 		return err
 	}
 	scene, err := mgmt.Build(url, nil)
@@ -63,6 +66,34 @@ func record(url, api, requests, out string) error {
 		return err
 	}
 	return vhost(http.MethodDelete, api)
+}
+
+// awaitFresh waits until the figures of an earlier scene are forgotten.
+func awaitFresh(api string) error {
+	for deadline := time.Now().Add(10 * settling); ; {
+		<-time.After(settling)
+		req, err := http.NewRequest(http.MethodGet, api+"/api/vhosts/"+mgmt.VHost, nil)
+		if err != nil {
+			return err
+		}
+		req.SetBasicAuth("guest", "guest")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		var row map[string]any
+		err = json.NewDecoder(res.Body).Decode(&row)
+		res.Body.Close()
+		if err != nil {
+			return err
+		}
+		if _, old := row["message_stats"]; !old {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("the figures of an earlier scene do not go: delete the virtual host scene and try again later")
+		}
+	}
 }
 
 // vhost makes the scene's virtual host, or deletes it, whether it is there or not.
