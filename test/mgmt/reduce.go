@@ -46,6 +46,16 @@ func unordered(key string) bool {
 	return key == "queues" || key == "exchanges" || key == "bindings" || key == "consumer_details"
 }
 
+// ofClients tells whether a list has connections or channels, which are sorted by
+// names with port numbers in them.
+func ofClients(list []any) bool {
+	if len(list) == 0 {
+		return false
+	}
+	row, _ := list[0].(map[string]any)
+	return row["client_properties"] != nil || row["connection_details"] != nil
+}
+
 // Shape keeps of a JSON value the types only, and of a list its first element.
 func Shape(v any) any {
 	switch v := v.(type) {
@@ -93,7 +103,7 @@ func reduce(key string, v any, whole bool) any {
 		for i, x := range v {
 			out[i] = reduce(key, x, whole)
 		}
-		if unordered(key) {
+		if unordered(key) || ofClients(out) {
 			slices.SortFunc(out, func(a, b any) int { return strings.Compare(text(a), text(b)) })
 		}
 		return out
