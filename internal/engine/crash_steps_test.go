@@ -68,10 +68,6 @@ func (d *driver) step() (answered bool) {
 	case n < 80:
 		d.note = "time"
 		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
-		if d.rng.IntN(8) == 0 {
-			d.note = "time"
-			d.clock.advance(2 * time.Second) // dead letters that wait are tried again
-		}
 	case n < 90:
 		d.note = "define"
 		return d.define(p)
