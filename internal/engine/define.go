@@ -150,6 +150,7 @@ func (r *restorer) deleteQueue(id queue.ID) {
 	}
 	delete(r.queues, id)
 	q.vh.top.DeleteQueue(q.def.Name)
+	q.dead = true
 	var out queue.Output
 	q.m.Close(&out)
 	for _, e := range out.Released {

@@ -36,6 +36,8 @@ type DiskConfig struct {
 // openDisk recovers what the data directory holds and goes on from there.
 func (e *Engine) openDisk(c Config) error {
 	r := &restorer{e: e, queues: make(map[queue.ID]*Queue), now: e.now()}
+	e.recovering = true
+	defer func() { e.recovering = false }()
 	for _, vh := range e.vhosts {
 		vh.top.Rebuild(true)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/store"
@@ -208,4 +209,40 @@ func TestUnreadableMessageKeepsOneFileOnly(t *testing.T) {
 		t.Errorf("the queue gives %v, want 9 messages", ids)
 	}
 	e.Abandon()
+}
+
+// TestQueueOfTheSameNameOutlivesTheFirst: a start reads that a queue was declared,
+// deleted and declared again; the first one's expiry is not the second one's.
+func TestQueueOfTheSameNameOutlivesTheFirst(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	for _, expires := range []int{500, 3_600_000} {
+		must(t, ch.DeleteQueue(&wire.QueueDelete{Queue: "w"}, func(uint32) {}))
+		declare(t, ch, &wire.QueueDeclare{Queue: "w", Durable: true, Arguments: arguments("x-expires", expires)})
+	}
+	e.Abandon()
+	e = openDurable(t, fsys)
+	defer e.Abandon()
+	if armed := len(e.timers.heap); armed != 1 {
+		t.Errorf("%d timers for one queue", armed)
+	}
+	_, ch = open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "short", Durable: true, Arguments: arguments("x-expires", 600)})
+	e.clock.(*handClock).advance(time.Second)
+	for until := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		e.vhosts["/"].mu.RLock()
+		top := e.vhosts["/"].top
+		w, short := top.Queue("w"), top.Queue("short")
+		e.vhosts["/"].mu.RUnlock()
+		if w == nil {
+			t.Fatal("the second queue went with the first")
+		}
+		if short == nil {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("nothing expires")
+		}
+	}
 }

@@ -49,6 +49,10 @@ type Engine struct {
 	vhosts map[string]*VHost
 	conns  map[*Conn]struct{}
 
+	// recovering, while the data directory is read: no queue is armed, because what
+	// its timer finds is not what will be there.
+	recovering bool
+
 	started time.Time
 	// timeBase is what now was at started, in Unix nanoseconds.
 	timeBase atomic.Int64

@@ -61,9 +61,11 @@ func (e *Engine) newQueue(vh *VHost, def *topology.Queue, now queue.Time) *Queue
 	if e.disk != nil {
 		q.m.Resident = e.resident
 	}
-	q.mu.Lock()
-	q.rearm(e)
-	q.mu.Unlock()
+	if !e.recovering {
+		q.mu.Lock()
+		q.rearm(e)
+		q.mu.Unlock()
+	}
 	return q
 }
 
