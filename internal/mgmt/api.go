@@ -113,6 +113,9 @@ type API struct {
 	routes   map[string][]route // by routeKey
 	inFlight chan struct{}
 	heavy    chan struct{} // likewise, of requests with messages
+	// browsers keeps pages of other sites from using what a browser remembers of a
+	// login here.
+	browsers *http.CrossOriginProtection
 }
 
 // New returns the handler of all paths below /api and of /metrics.
@@ -121,7 +124,7 @@ func New(c Config) *API {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &API{Config: c, routes: make(map[string][]route), inFlight: make(chan struct{}, maxInFlight),
-		heavy: make(chan struct{}, maxHeavy)}
+		heavy: make(chan struct{}, maxHeavy), browsers: http.NewCrossOriginProtection()}
 	a.addRoutes()
 	return a
 }

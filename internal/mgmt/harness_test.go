@@ -26,7 +26,12 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	e, err := engine.New(engine.Config{VHosts: []string{"/", "shop"}})
+	return newRigWith(t, engine.Config{VHosts: []string{"/", "shop"}})
+}
+
+func newRigWith(t *testing.T, c engine.Config) *rig {
+	t.Helper()
+	e, err := engine.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -184,6 +184,9 @@ func (q *request) handle() error {
 		q.w.WriteHeader(http.StatusMethodNotAllowed)
 		return nil
 	}
+	if err := q.api.browsers.Check(q.http); err != nil {
+		return &failure{http.StatusForbidden, "not_authorised", err.Error()}
+	}
 	if err := q.authorize(found.access); err != nil {
 		return err
 	}
