@@ -31,7 +31,8 @@ type files struct {
 	making   bool     // a goroutine makes a spare
 	lastName int      // number of the last spare name given out
 	begun    int      // files of the usual size begun since the last TidySpares
-	busy     int      // files begun between two TidySpares lately
+	busy     int      // most files begun between two TidySpares, lately
+	calm     int      // calls of TidySpares since it was so many
 	closed   bool
 	// reserveBytes is the size of the reserve, 0 if there is none.
 	reserveBytes int64
@@ -293,8 +294,13 @@ func (l *Log) Drop(number uint32) error {
 	return nil
 }
 
-// maxSpares bounds the spares of a busy log.
-const maxSpares = 16
+const (
+	// maxSpares bounds the spares of a busy log.
+	maxSpares = 16
+	// calmRounds is how many calls of TidySpares it takes until one spare less is
+	// kept: load that comes again finds the files of the last time.
+	calmRounds = 30
+)
 
 // sparesToKeep is how many given up files stay as spares: besides the usual ones
 // as many as a busy log begins between two looks of its owner, who gives files up
@@ -312,7 +318,12 @@ func (l *Log) sparesToKeep() int {
 func (l *Log) TidySpares() {
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
-	l.files.busy = max(l.files.begun, l.files.busy-1)
+	l.files.calm++
+	if n := l.files.begun; n >= l.files.busy {
+		l.files.busy, l.files.calm = n, 0
+	} else if l.files.calm >= calmRounds {
+		l.files.busy, l.files.calm = l.files.busy-1, 0
+	}
 	l.files.begun = 0
 	if !l.roomForSpare() {
 		l.files.busy = 0

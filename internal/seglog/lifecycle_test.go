@@ -423,7 +423,13 @@ func TestSparesOfABusyLog(t *testing.T) {
 	if n := spares(); n < 5 || n > 6 {
 		t.Errorf("%d spares of a log that begins 5 files a round", n)
 	}
-	for range 10 {
+	for range calmRounds - 1 {
+		round(0)
+	}
+	if n := spares(); n < 5 {
+		t.Errorf("%d spares of a log that has done nothing for a short time", n)
+	}
+	for range 10 * calmRounds {
 		round(0)
 	}
 	if n := spares(); n != 1 {

@@ -28,7 +28,9 @@ func (l *Log) KeepReserve(bytes, leaveBytes int64) error {
 	have := l.files.reserveBytes
 	closed := l.files.closed
 	l.files.mu.Unlock()
-	enough := have >= bytes && have <= 2*bytes+l.cfg.FileBytes
+	// The owner may want room for a log file now and not in a second; making the
+	// reserve anew each time would cost the disk more than the log does.
+	enough := have >= bytes && have <= 2*(bytes+l.cfg.FileBytes)
 	if bytes <= 0 || closed || enough {
 		return nil
 	}
