@@ -92,9 +92,9 @@ func TestReserveStays(t *testing.T) {
 	l, _, _ := open(t, c)
 	for _, x := range []struct{ want, have int64 }{
 		{1 << 20, 1 << 20}, {1 << 19, 1 << 20}, // large enough
+		{1<<20 + 300_000, (1<<20 + 300_000) / 4 * 5}, {300_000, (1<<20 + 300_000) / 4 * 5}, // not anew for a log file more or less
 		{4 << 20, 5 << 20}, {9 << 19, 5 << 20}, // grows by more than asked for
 		{1 << 20, 1 << 20}, // and shrinks
-		{1<<20 + 300_000, (1<<20 + 300_000) / 4 * 5}, {300_000, (1<<20 + 300_000) / 4 * 5}, // but not for a log file more or less
 	} {
 		if err := l.KeepReserve(x.want, 0); err != nil || l.Reserved() != x.have || reserveOn(t, mem) != x.have {
 			t.Errorf("asked for %d: %d kept back, %d on the disk, want %d: %v", x.want, l.Reserved(), reserveOn(t, mem), x.have, err)
