@@ -68,6 +68,9 @@ func (d *driver) step() (answered bool) {
 	case n < 80:
 		d.note = "time"
 		d.clock.advance(time.Duration(d.rng.IntN(40)) * time.Millisecond)
+		if d.rng.IntN(8) == 0 {
+			d.clock.advance(2 * time.Second) // queues expire, dead letters that wait are tried again
+		}
 	case n < 90:
 		d.note = "define"
 		return d.define(p)
