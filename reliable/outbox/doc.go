@@ -16,7 +16,7 @@
 //     or with different ones, do not wait for each other.
 //   - A message stays in the table until it is confirmed, however often it fails.
 //   - Several relays may run on a Postgres table; they share the messages without breaking their order. On SQLite
-//     one works and the others stand by.
+//     one works at a time.
 //
 // Order is that of the database: if two transactions add messages with the same Key at the same time, neither is
 // first. If one of them begins to add after the other has committed, theirs is the order of commits.

@@ -145,7 +145,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		var pause time.Duration
 		switch {
-		case batch.Err != nil, batch.Failed > 0 && batch.Confirmed == 0:
+		case batch.Err != nil, batch.Taken > 0 && batch.Confirmed == 0:
 			// Nothing works. To go on would only count failures of all that waits.
 			troubles++
 			pause = r.backoff(troubles)

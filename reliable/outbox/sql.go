@@ -154,7 +154,7 @@ func (b *Outbox) Backlog(ctx context.Context) (messages int, oldest time.Duratio
 
 // Deliver implements Source. With Postgres the lane is locked in a transaction that lasts as long as publishing
 // does. With SQLite that would keep all writers waiting, so a relay registers as the owner for twice the batch
-// timeout instead, and takes no transaction along.
+// timeout instead, and has no transaction open meanwhile.
 func (b *Outbox) Deliver(ctx context.Context, limit int, publish func(context.Context, []Row) []Outcome) (taken int, err error) {
 	// A database that does not answer must not stop the relay for ever.
 	ctx, cancel := context.WithTimeout(ctx, 2*b.o.BatchTimeout)
@@ -215,7 +215,7 @@ func (b *Outbox) deliverOwned(ctx context.Context, limit int, publish func(conte
 		return 0, err
 	}
 	// Once more: before this one was the owner, another may have published them.
-	if rows, err = b.take(ctx, b.db, turn, limit, 0); err != nil || len(rows) == 0 {
+	if rows, err = b.take(ctx, b.db, turn, limit, 0); err != nil {
 		return 0, err
 	}
 	outcomes := b.publish(ctx, rows, publish)
@@ -227,11 +227,18 @@ func (b *Outbox) deliverOwned(ctx context.Context, limit int, publish func(conte
 	if err := b.settle(ctx, tx, rows, outcomes); err != nil {
 		return len(rows), err
 	}
+	// Only a relay that has crashed in the middle of a batch keeps others waiting.
+	if _, err := tx.ExecContext(ctx, b.sql.disown, b.micros(), b.owner); err != nil {
+		return len(rows), err
+	}
 	return len(rows), tx.Commit()
 }
 
 // publish bounds the time and sees to one outcome for each row.
 func (b *Outbox) publish(ctx context.Context, rows []Row, publish func(context.Context, []Row) []Outcome) []Outcome {
+	if len(rows) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, b.o.BatchTimeout)
 	defer cancel()
 	return append(publish(ctx, rows), make([]Outcome, len(rows))...)[:len(rows)]

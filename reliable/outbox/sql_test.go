@@ -336,6 +336,32 @@ func TestCrashAfterConfirm(t *testing.T) {
 	})
 }
 
+// TestRestart: a relay that has ended in order keeps nobody waiting.
+func TestRestart(t *testing.T) {
+	everywhere(t, func(t *testing.T, p *place) {
+		before := p.open(p.db)
+		p.add(before, outbox.Message{ID: "a"})
+		p.wantTried(p.deliver(before), "a")
+		p.add(before, outbox.Message{ID: "b"})
+		p.wantTried(p.deliver(p.open(p.db)), "b")
+	})
+}
+
+// TestOneRelayAtATime: while one has a message in hand, no other publishes it or one behind it.
+func TestOneRelayAtATime(t *testing.T) {
+	everywhere(t, func(t *testing.T, p *place) {
+		p.add(p.open(p.db), outbox.Message{ID: "a", Key: "k"}, outbox.Message{ID: "b", Key: "k"})
+		taken, err := p.open(p.db).Deliver(t.Context(), 1, func(context.Context, []outbox.Row) []outbox.Outcome {
+			p.wantTried(p.deliver(p.open(p.db)))
+			return []outbox.Outcome{{Confirmed: true}}
+		})
+		if taken != 1 || err != nil {
+			t.Errorf("%d taken, %v", taken, err)
+		}
+		p.wantTried(p.deliver(p.open(p.db)), "b")
+	})
+}
+
 func TestInvalidMessages(t *testing.T) {
 	everywhere(t, func(t *testing.T, p *place) {
 		b := p.open(p.db)

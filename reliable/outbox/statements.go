@@ -57,6 +57,7 @@ type statements struct {
 	add       string // 2 id, 3 key, 4 lane, 5 exchange, 6 routing key, 7 properties, 8 headers, 9 body, 10 due
 	lock      string // 2 the lane to begin with
 	own       string // 2 owner, 3 until
+	disown    string // 2 owner
 	take      string // 2 limit, 3 lane
 	takeLater string // the same, of what has a due_at
 	failed    string // 2 seq, 3 pause, 4 error
@@ -89,6 +90,7 @@ VALUES (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, CAST(?10 AS bigint), {now}, CAST(?10 AS 
 SELECT l.lane FROM {table}_lanes AS l WHERE EXISTS (SELECT 1 FROM {table} AS o WHERE o.lane = l.lane AND {ready})
 ORDER BY (l.lane - CAST(?2 AS integer) + {lanes}) % {lanes} LIMIT 1 FOR UPDATE OF l SKIP LOCKED`),
 		own:       fill(`UPDATE {table}_lanes SET owner = ?2, until = ?3 WHERE lane = 0 AND (owner = ?2 OR until <= ?1)`),
+		disown:    fill(`UPDATE {table}_lanes SET until = 0 WHERE lane = 0 AND owner = ?2`),
 		take:      fill(take + inLane + "{ready}" + order),
 		takeLater: fill(take + inLane + "o.due_at > 0 AND {ready}" + order),
 		failed: fill(`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -257,12 +258,15 @@ func testForgotten(t *testing.T, h Harness) {
 func testKeys(t *testing.T, h Harness) {
 	s := open(t, h)
 	long := strings.Repeat("k", dedup.MaxKeyBytes)
+	noise := make([]byte, 2*dedup.MaxKeyBytes) // not text, and not to be compressed
+	rand.NewChaCha8([32]byte{}).Read(noise)
 	keys := []dedup.Key{
 		{Consumer: "a", ID: "bc"}, {Consumer: "ab", ID: "c"}, {Consumer: "a:b", ID: "c"}, {Consumer: "a", ID: "b:c"},
 		{Consumer: "A", ID: "bc"}, {Consumer: "a", ID: "bc "}, {Consumer: "a", ID: "BC"},
 		{Consumer: "{a}", ID: "{b}c"}, {Consumer: "a", ID: "'; --"}, {Consumer: "é", ID: "e\u0301"}, {Consumer: "é", ID: "\u00e9"},
 		{Consumer: "bytes", ID: "\x00"}, {Consumer: "bytes", ID: "\x00\x00"}, {Consumer: "bytes", ID: "\xff\xfe"},
 		{Consumer: "bytes", ID: `\x00`}, {Consumer: "bytes", ID: `\xff`}, {Consumer: "bytes\xff", ID: "x"}, {Consumer: "bytes", ID: "\xffx"},
+		{Consumer: string(noise[:dedup.MaxKeyBytes]), ID: string(noise[dedup.MaxKeyBytes:])},
 		{Consumer: long, ID: long}, {Consumer: long, ID: long[1:]}, {Consumer: long[1:], ID: long},
 	}
 	claims := make([]dedup.Claim, len(keys))

@@ -120,6 +120,7 @@ func (s *Store) Begin(ctx context.Context, key dedup.Key, attempt dedup.Attempt,
 // When the handler fails, roll back, and after the copy for the retry is confirmed call dedup.Raise before the
 // ack. A duplicate that is handled at the same time waits for this transaction and is InProgress if that takes
 // longer than the lock timeout; with Postgres the transaction is then good for nothing but to be rolled back.
+// Begin of the same message, and so Raise, waits for the transaction, too, for as long as its context allows.
 // The isolation level should be READ COMMITTED, Postgres's default. At the higher ones a duplicate is
 // InProgress instead of Done.
 func (s *Store) BeginTx(ctx context.Context, tx *sql.Tx, key dedup.Key, attempt dedup.Attempt, life dedup.Lifetimes) (dedup.Claim, error) {

@@ -221,6 +221,16 @@ func TestRetryDuringBacklog(t *testing.T) {
 	t.Error("a scheduled message waits behind the whole backlog")
 }
 
+// TestKeysAreNotMistaken has a key whose entries would lie between those of another, if lengths did not count.
+func TestKeysAreNotMistaken(t *testing.T) {
+	p := newPlace(t)
+	p.add(outbox.Message{ID: "first", Key: "k"}, outbox.Message{ID: "other", Key: "k\x00\x00\x00\x00\x00\x00\x00\x00"}, outbox.Message{ID: "none"})
+	p.deliver("first", "other!", "none")
+	p.add(outbox.Message{ID: "second", Key: "k"})
+	p.deliver("second")
+	p.left(1)
+}
+
 // TestCrashAfterConfirm: the broker has the message, the file does not know yet. It comes again with its id.
 func TestCrashAfterConfirm(t *testing.T) {
 	p := newPlace(t)
