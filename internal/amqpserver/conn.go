@@ -210,24 +210,34 @@ func (c *conn) writeLoop() {
 	defer c.writer.Done()
 	o := c.eng.Out
 	for {
-		b, ok := o.Next()
+		b, body, ok := o.Next()
 		if !ok {
 			return
 		}
-		c.writeSeq.Add(1)
-		_, err := c.nc.Write(b)
-		c.eng.CountWrite(len(b))
-		c.writeSeq.Add(1)
+		_, err := c.Write(b)
+		if body != nil && err == nil {
+			_, err = body.WriteTo(c)
+		}
 		if err != nil {
+			body.Release()
 			o.Close()
 			c.nc.Close() // the reader notices
 			c.eng.WakeBlocked()
 			return
 		}
-		if o.Done(b) {
+		if o.Done(b, body) {
 			c.eng.Refill()
 		}
 	}
+}
+
+// Write writes to the socket, for the writer. The pulse sees that it is under way.
+func (c *conn) Write(b []byte) (int, error) {
+	c.writeSeq.Add(1)
+	n, err := c.nc.Write(b)
+	c.writeSeq.Add(1)
+	c.eng.CountWrite(n)
+	return n, err
 }
 
 // ask has the connection closed with an error by its own reader. Safe for

@@ -206,9 +206,24 @@ func (c *conn) handleHeader(ch *channel, f wire.Frame, frame []byte) *wire.Error
 	}
 	done, werr := ch.content.Header(frame, &h, c.srv.cfg.MaxMessageBytes)
 	if werr != nil || !done {
+		if werr == nil && ch.content.Kept() {
+			c.divert(ch)
+		}
 		return werr
 	}
 	return c.publish(ch)
+}
+
+// divert lets a large body go to the disk as it comes, if the engine wants that.
+func (c *conn) divert(ch *channel) {
+	rec := message.Record(ch.content.Raw())
+	props, err := wire.ScanProps(rec.Props())
+	if err != nil {
+		return // told once the content is complete
+	}
+	if ch.eng.BeginUpload(rec.BodyBytes(), &props) {
+		ch.content.Divert()
+	}
 }
 
 func (c *conn) handleBody(ch *channel, frame []byte) *wire.Error {
@@ -219,6 +234,9 @@ func (c *conn) handleBody(ch *channel, frame []byte) *wire.Error {
 		return ch.content.WrongFrame()
 	}
 	done, err := ch.content.Body(frame)
+	if err == nil && ch.content.Diverted() {
+		ch.eng.Upload(frame[wire.FrameHeaderSize : len(frame)-1])
+	}
 	if err != nil || !done {
 		return err
 	}

@@ -43,7 +43,14 @@ func newRig(t testing.TB, c Config, memoryLimitBytes int64) *rig {
 // newQuietRig is newRig with another beat for connections without heartbeats.
 func newQuietRig(t testing.TB, c Config, memoryLimitBytes int64, quiet time.Duration) *rig {
 	t.Helper()
-	e, err := engine.New(engine.Config{VHosts: []string{"/"}, MemoryLimitBytes: memoryLimitBytes})
+	return newRigOn(t, c, engine.Config{MemoryLimitBytes: memoryLimitBytes}, quiet)
+}
+
+// newRigOn is newQuietRig with an engine's configuration.
+func newRigOn(t testing.TB, c Config, ec engine.Config, quiet time.Duration) *rig {
+	t.Helper()
+	ec.VHosts = []string{"/"}
+	e, err := engine.New(ec)
 	if err != nil {
 		t.Fatal(err)
 	}

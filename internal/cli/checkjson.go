@@ -30,6 +30,7 @@ type checkReport struct {
 	LostRecords  int64         `json:"lost_records"`
 	LostMessages int           `json:"lost_messages"`
 	Damage       []checkDamage `json:"damage"`
+	Blobs        checkBlobs    `json:"blobs"`
 }
 
 type checkCheckpoint struct {
@@ -58,6 +59,14 @@ type checkQueue struct {
 	Lost           []checkPlace `json:"lost"` // messages that cannot be read
 }
 
+// checkBlobs are the files that have a large body each.
+type checkBlobs struct {
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+	// Unneeded are those that no message has any more; a start removes them.
+	Unneeded int `json:"unneeded"`
+}
+
 type checkPlace struct {
 	File   string `json:"file"`
 	Offset int64  `json:"offset"`
@@ -77,6 +86,7 @@ func newCheckReport(dir string, in *store.Inspection) *checkReport {
 		Directory: dir, Damaged: in.Damaged(), ShutDownInOrder: in.Log.Clean, NextLSN: uint64(in.Log.NextLSN),
 		UnconfirmedBytes: in.Log.TornBytes, Exchanges: len(in.Exchanges), Bindings: len(in.Bindings),
 		LostRecords: in.Log.Lost(), Files: []checkFile{}, Queues: []checkQueue{}, Damage: []checkDamage{},
+		Blobs: checkBlobs{in.Blobs, in.BlobBytes, in.LeftBlobs},
 	}
 	if in.Checkpoint != "" {
 		r.Checkpoint = &checkCheckpoint{File: in.Checkpoint, FromLSN: uint64(in.Log.Mark.From)}

@@ -132,6 +132,13 @@ func printInspection(w io.Writer, dir string, in *store.Inspection) error {
 		b.WriteString("not shut down in order\n")
 	}
 	fmt.Fprintf(&b, "%s, %s, %s\n", count(len(in.Exchanges), "exchange"), count(len(in.Queues), "queue"), count(len(in.Bindings), "binding"))
+	if in.Blobs+in.LeftBlobs > 0 {
+		fmt.Fprintf(&b, "%s with a large body each, %d bytes", count(in.Blobs, "file"), in.BlobBytes)
+		if in.LeftBlobs > 0 {
+			fmt.Fprintf(&b, "; %d more that nothing needs, a start removes them", in.LeftBlobs)
+		}
+		b.WriteString("\n")
+	}
 	if len(in.Queues) > 0 {
 		b.WriteString("\n")
 		t = tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)

@@ -94,7 +94,12 @@ func TestCheckJSON(t *testing.T) {
   ],
   "lost_records": N,
   "lost_messages": N,
-  "damage": []
+  "damage": [],
+  "blobs": {
+    "files": N,
+    "bytes": N,
+    "unneeded": N
+  }
 }
 `
 	names := regexp.MustCompile(`: \d+`).ReplaceAllString(strings.ReplaceAll(got.stdout, dir, "DIR"), ": N")

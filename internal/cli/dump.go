@@ -30,7 +30,7 @@ type dumping struct {
 
 // recordTypes are the names that --type takes.
 func recordTypes() []string {
-	return []string{"publish", "settled", "delivered", "returned", "died", "queue", "queue-gone", "exchange", "exchange-gone",
+	return []string{"publish", "publish-large", "settled", "delivered", "returned", "died", "queue", "queue-gone", "exchange", "exchange-gone",
 		"binding", "binding-gone", "counters"}
 }
 
@@ -108,6 +108,7 @@ type dumpLine struct {
 	Queues     []dumpQueue `json:"queues,omitempty"`
 	MessageID  string      `json:"message_id,omitempty"`
 	BodyBytes  *uint64     `json:"body_bytes,omitempty"`
+	Blob       string      `json:"blob,omitempty"` // the file with the body
 	Body       *string     `json:"body,omitempty"`
 	BodyBase64 []byte      `json:"body_base64,omitempty"`
 	Error      string      `json:"error,omitempty"`
@@ -167,7 +168,7 @@ func (d *dumping) line(e seglog.Entry) (l dumpLine, ok bool) {
 func (d *dumping) message(l *dumpLine, p *store.Published) {
 	m := message.Record(p.Message)
 	exchange, key, size := string(m.Exchange()), string(m.Key()), m.BodyBytes()
-	l.Exchange, l.Key, l.BodyBytes = &exchange, &key, &size
+	l.Exchange, l.Key, l.BodyBytes, l.Blob = &exchange, &key, &size, p.BlobName()
 	if props, err := m.Properties(); err == nil {
 		l.MessageID = props.MessageID
 	}
@@ -177,7 +178,11 @@ func (d *dumping) message(l *dumpLine, p *store.Published) {
 	if !d.bodies {
 		return
 	}
-	body := m.AppendBody(nil)
+	body, err := d.in.Body(nil, p)
+	if err != nil {
+		l.Error = err.Error()
+		return
+	}
 	if utf8.Valid(body) {
 		text := string(body)
 		l.Body = &text
@@ -264,6 +269,9 @@ func (l *dumpLine) text() string {
 	}
 	if l.BodyBytes != nil {
 		fmt.Fprintf(&b, " %d bytes", *l.BodyBytes)
+	}
+	if l.Blob != "" {
+		b.WriteString(" in " + l.Blob)
 	}
 	if l.Body != nil {
 		fmt.Fprintf(&b, " %q", *l.Body)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/warrenmq/warren/internal/core/message"
@@ -44,7 +45,11 @@ func (e *Engine) GetMessages(vhost, queue, user string, count int, what status.D
 				break
 			}
 			got = true
-			m, err := readGetOk(ch.conn.Out.drain())
+			b, derr := ch.conn.Out.drain()
+			if derr != nil {
+				return errStored()
+			}
+			m, err := readGetOk(b)
 			if err != nil {
 				return err
 			}
@@ -66,9 +71,7 @@ func (e *Engine) GetMessages(vhost, queue, user string, count int, what status.D
 
 // readGetOk reads the frames of a message that was polled.
 func readGetOk(b []byte) (m status.Message, err *wire.Error) {
-	wrong := func(error) (status.Message, *wire.Error) {
-		return m, wire.ConnectionError(wire.InternalError, "a stored message cannot be read")
-	}
+	wrong := func(error) (status.Message, *wire.Error) { return m, errStored() }
 	for len(b) > 0 {
 		f, n, ferr := wire.ParseFrame(b, 0)
 		if ferr != nil || n == 0 {
@@ -93,6 +96,10 @@ func readGetOk(b []byte) (m status.Message, err *wire.Error) {
 		}
 	}
 	return m, nil
+}
+
+func errStored() *wire.Error {
+	return wire.ConnectionError(wire.InternalError, "a stored message cannot be read")
 }
 
 // propertiesAt is where the properties begin in a content header: behind class,
@@ -132,7 +139,7 @@ func (e *Engine) PublishMessage(ctx context.Context, vhost, user string, p statu
 func (c *Conn) awaitConfirm() (routed bool, err *wire.Error) {
 	routed = true
 	for {
-		b, ok := c.Out.Next()
+		b, body, ok := c.Out.Next()
 		if !ok {
 			return false, wire.ConnectionError(wire.InternalError, "the message was not confirmed in time")
 		}
@@ -154,7 +161,7 @@ func (c *Conn) awaitConfirm() (routed bool, err *wire.Error) {
 				return routed, nil
 			}
 		}
-		c.Out.Done(b)
+		c.Out.Done(b, body)
 	}
 }
 
@@ -193,11 +200,28 @@ func (e *Engine) Change(vhost, user string, m wire.Method) error {
 }
 
 // drain takes what has gathered, for a connection that has no writer.
-func (o *Outbox) drain() []byte {
+func (o *Outbox) drain() ([]byte, error) {
+	var all bytes.Buffer
+	for o.anything() {
+		b, body, ok := o.Next()
+		if !ok {
+			break
+		}
+		all.Write(b)
+		var err error
+		if body != nil {
+			_, err = body.WriteTo(&all)
+		}
+		o.Done(b, body)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all.Bytes(), nil
+}
+
+func (o *Outbox) anything() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	b := o.buf
-	o.buf = nil
-	o.held.Add(-int64(len(b)))
-	return b
+	return len(o.buf) > 0
 }

@@ -46,6 +46,7 @@ type Channel struct {
 	outcomes   []session.Outcome
 	inRun      bool // has publishes to confirm in the running run
 
+	upload       *upload // of the body that is coming, nil if that needs none
 	tx           *tx
 	txCommitting bool
 	lastQueue    string // the last queue declared on this channel
@@ -126,6 +127,7 @@ func (ch *Channel) Close() {
 		back = ch.tx.giveBack(back)
 	}
 	ch.settle(w, back, fail)
+	ch.endUpload()
 	ch.dropReply()
 	for _, x := range ch.leaving {
 		x.checkUnused(w)

@@ -41,6 +41,7 @@ func (e *Engine) checkpoint(stop func() bool) error {
 			}
 		}
 	}
+	c.Blobs()
 	// A page may hold what happened just now: that has to be on the disk before
 	// a start relies on it.
 	if err := e.disk.WaitDurable(e.disk.End()); err != nil {

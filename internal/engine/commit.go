@@ -80,6 +80,7 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 		w.pos = session.Position(b.group.Done())
 	}
 	unlockAll(b.locked)
+	t.dropBlobs()
 	pos := w.pos
 	c.feedHungry(w)
 	w.finish()
@@ -232,9 +233,9 @@ func (b *commit) log() bool {
 	for i := range b.runs {
 		g := &b.runs[i]
 		for j := range g.items {
-			if it := &g.items[j]; it.flags&queue.Persistent != 0 && anyDurable(g.queues) {
+			if it := &g.items[j]; it.flags&queue.Persistent != 0 && goesToLog(g.queues, g.items) {
 				records++
-				bytes += store.PublishBytes(len(g.queues), len(it.rec))
+				bytes += store.PublishedBytes(len(g.queues), len(it.rec), it.blob)
 			}
 		}
 	}
@@ -253,7 +254,7 @@ func (b *commit) log() bool {
 	b.logged = true
 	b.group = w.e.disk.Reserve(records, bytes, true)
 	for i := range b.runs {
-		if g := &b.runs[i]; anyDurable(g.queues) {
+		if g := &b.runs[i]; goesToLog(g.queues, g.items) {
 			w.write(&b.group, g.queues, g.items)
 		}
 	}
@@ -267,7 +268,7 @@ func (b *commit) log() bool {
 func (b *commit) stage() {
 	for i := range b.runs {
 		g := &b.runs[i]
-		b.w.stage(g.items, len(g.queues), g.bytes, b.w.e.disk != nil && anyDurable(g.queues))
+		b.w.stage(g.items, len(g.queues), g.bytes, b.w.e.disk != nil && goesToLog(g.queues, g.items))
 	}
 }
 

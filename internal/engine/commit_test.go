@@ -82,7 +82,7 @@ func TestCommitIsAllOrNothing(t *testing.T) {
 	}
 	const published = 20
 	for id := range uint64(published) {
-		p := publishing{key: []string{"x", "y", "z"}[id%3], id: 100 + id, bodyBytes: 300_000, persistent: true}
+		p := publishing{key: []string{"x", "y", "z"}[id%3], id: 100 + id, bodyBytes: 250_000, persistent: true}
 		if id%5 == 4 {
 			p.exchange, p.key = "amq.direct", "all"
 		}

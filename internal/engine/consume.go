@@ -307,6 +307,9 @@ func (ch *Channel) sendGetOk(w *worker, q *Queue, d queue.Delivery, noAck bool) 
 		o.buf = rec.AppendGetOk(o.buf, ch.target, tag, d.Entry.Flags&queue.Redelivered != 0, uint32(q.m.ReadyCount()))
 	}
 	o.held.Add(int64(len(o.buf) - before))
+	if r := store.Ref(d.Entry.Ref); r.Large() && len(o.buf) > before {
+		o.held.Add(o.stream(w.e.disk.Blob(r), uint64(d.Entry.BodyBytes), ch.target, w.e.logger))
+	}
 	o.wake()
 	if noAck {
 		w.rel.Drop(store.Ref(d.Entry.Ref))

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -128,7 +130,11 @@ func (o *observer) read(q *Queue, h queue.Held) uint64 {
 		o.fail("queue %s: message %d is not in memory", q.def.Name, h.Seq)
 		return 0
 	}
-	body := message.Record(b).AppendBody(nil)
+	body, err := bodyOf(o.e, ref, b)
+	if err != nil {
+		o.fail("queue %s: message %d cannot be read: %v", q.def.Name, h.Seq, err)
+		return 0
+	}
 	if len(body) < 8 || uint32(len(body)) != h.Entry.BodyBytes {
 		o.fail("queue %s: message %d has %d bytes, its entry says %d", q.def.Name, h.Seq, len(body), h.Entry.BodyBytes)
 		return 0
@@ -138,6 +144,55 @@ func (o *observer) read(q *Queue, h queue.Held) uint64 {
 		o.fail("queue %s: message %d has the wrong bytes", q.def.Name, h.Seq)
 	}
 	return id
+}
+
+// blobs is how many blobs there are: just those that messages have.
+func (o *observer) blobs(mem *vfs.MemFS) int {
+	named := map[uint64]bool{}
+	for _, q := range o.e.allQueues() {
+		for _, h := range q.walkAll() {
+			if ref := store.Ref(h.Entry.Ref); ref.Large() {
+				named[o.e.disk.Blob(ref).ID()] = true
+			}
+		}
+	}
+	names, err := mem.List("/data")
+	if err != nil {
+		o.fail("%v", err)
+	}
+	n := 0
+	for _, name := range names {
+		if strings.HasPrefix(name, "blob-") {
+			n++
+		}
+	}
+	if n != len(named) {
+		o.fail("after a start there are %d blobs, and messages have %d", n, len(named))
+	}
+	return n
+}
+
+// bodyOf is the body of a message, wherever it is.
+func bodyOf(e *Engine, ref store.Ref, rec message.Record) ([]byte, error) {
+	if !ref.Large() {
+		return rec.AppendBody(nil), nil
+	}
+	r, err := e.disk.Blob(ref).Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var body []byte
+	for {
+		b, err := r.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return body, err
+		}
+		body = append(body, b...)
+	}
 }
 
 // crashBytes is what bodies are cut from.

@@ -83,11 +83,26 @@ func (d *driver) step() (answered bool) {
 	case n < 97:
 		d.note = "end of the publisher"
 		d.pub.end(&d.pub)
+	case n < 98:
+		d.abandonUpload(p)
 	default:
 		d.note = "flush"
 		p.c.Flush()
 	}
 	return false
+}
+
+// abandonUpload begins a large body and ends the channel in the middle of it.
+func (d *driver) abandonUpload(s *crashClient) {
+	props := wire.Properties{Flags: wire.FlagDeliveryMode, DeliveryMode: 2}
+	view, err := wire.ScanProps(props.AppendTo(nil))
+	if err != nil {
+		panic(err)
+	}
+	if s.ch.BeginUpload(1<<20, &view) {
+		s.ch.Upload(crashBody(1, d.rng.IntN(200_000)+8))
+	}
+	s.reopen()
 }
 
 // end closes a connection.

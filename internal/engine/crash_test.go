@@ -64,7 +64,7 @@ func TestCrash(t *testing.T) {
 	}
 	t.Logf("%d seeds: %+v", to-from, total)
 	if to-from >= 40 && (total.recoveryCrashes == 0 || total.kills == 0 || total.powerLosses == 0 ||
-		total.confirmed == 0 || total.dropped == 0 || total.moved == 0 || total.fetched == 0 || total.checkpoints == 0 || total.transactions == 0) {
+		total.confirmed == 0 || total.dropped == 0 || total.blobs == 0 || total.moved == 0 || total.fetched == 0 || total.checkpoints == 0 || total.transactions == 0) {
 		t.Errorf("some of it never happened: %+v", total)
 	}
 }
@@ -73,7 +73,7 @@ func TestCrash(t *testing.T) {
 type crashTally struct {
 	operations, powerLosses, kills, recoveryCrashes, closes int
 	published, confirmed, recovered, transactions           int
-	dropped, moved, checkpoints, fetched, cold              int
+	dropped, blobs, moved, checkpoints, fetched, cold       int
 }
 
 type crashRun struct {
@@ -198,11 +198,13 @@ func (r *crashRun) inspect(c *crash, depth int) error {
 	}
 	o := &observer{e: e, ids: map[place]uint64{}, whole: true}
 	got := o.state()
+	blobs := o.blobs(h.mem)
 	e.Abandon()
 	if o.bad != nil {
 		return o.bad
 	}
 	r.tally.recovered += len(got.copies)
+	r.tally.blobs += blobs
 	if err := c.w.check(got); err != nil {
 		if lost := (*lostError)(nil); errors.As(err, &lost) {
 			err = fmt.Errorf("%w\n%soperations: %v", err, traces(c.disk.Clone(), lost.at), c.w.l.notes)
@@ -257,7 +259,9 @@ func (r *crashRun) start(disk *vfs.MemFS, from *crash) (*driver, error) {
 	d := &driver{r: r, rng: r.rng, clock: newHandClock(), lastID: r.rng.Uint64() >> 16 << 16}
 	d.hook = r.hook(disk, 2, 90)
 	var err error
-	if d.e, err = New(durableConfig(d.hook.fs(), d.clock)); err != nil {
+	config := durableConfig(d.hook.fs(), d.clock)
+	config.Disk.BlobBytes = []uint64{100, 5000, 0}[r.rng.IntN(3)]
+	if d.e, err = New(config); err != nil {
 		return nil, fmt.Errorf("does not start: %w", err)
 	}
 	d.o = &observer{e: d.e, ids: map[place]uint64{}}
@@ -413,7 +417,7 @@ func (s *crashClient) read() (any bool) {
 		if empty {
 			return any
 		}
-		b, ok := s.c.Out.Next()
+		b, done, ok := turn(s.c.Out)
 		if !ok {
 			return any
 		}
@@ -421,7 +425,7 @@ func (s *crashClient) read() (any bool) {
 		if err != nil {
 			panic(err)
 		}
-		if s.c.Out.Done(b) {
+		if done() {
 			s.c.Refill()
 		}
 		for _, m := range list {
@@ -485,14 +489,10 @@ func (s *crashClient) send(exchange, key, expiration string, mandatory, persiste
 		props.Expiration = expiration
 	}
 	rec := message.Build(nil, exchange, key, props.AppendTo(nil), crashBody(id, bytes), 131072)
-	view, err := wire.ScanProps(rec.Props())
-	if err != nil {
-		panic(err)
-	}
 	d.l.mu.Lock()
 	d.l.published[id] = d.l.op
 	d.l.mu.Unlock()
-	if err := s.ch.Publish(rec, &view, mandatory); err != nil {
+	if err := publishRecord(s.ch, rec, mandatory); err != nil {
 		return err
 	}
 	d.r.tally.published++

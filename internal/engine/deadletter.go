@@ -20,6 +20,7 @@ type deadItem struct {
 	// unreadable: its body cannot be read. It stays in q, on its way or parked, and
 	// the next start tries again.
 	unreadable bool
+	blob       *store.Blob // has its body, else nil; held until it has been moved
 }
 
 // moveDead publishes a dead letter to its exchange and ends it in its source.
@@ -32,6 +33,9 @@ type deadItem struct {
 func (w *worker) moveDead(d *deadItem) {
 	q := d.q
 	targets, it := w.bury(d)
+	if d.blob != nil {
+		defer d.blob.Release()
+	}
 	if d.unreadable && !d.refused {
 		q.mu.Lock()
 		if q.def.Config.AtLeastOnce() && !q.dead {
@@ -145,8 +149,8 @@ func (w *worker) bury(d *deadItem) ([]*Queue, *item) {
 		return nil, nil
 	}
 	it := &item{
-		rec: dead.Record, bodyBytes: d.Entry.BodyBytes, ttlMillis: -1,
-		flags: flagDead | d.Entry.Flags&flagOneKey,
+		rec: dead.Record, bodyBytes: d.Entry.BodyBytes, ttlMillis: -1, blob: d.blob,
+		flags: flagDead | d.Entry.Flags&(flagOneKey|queue.Pinned),
 	}
 	if cfg.HasDLRoutingKey {
 		it.flags |= flagOneKey
@@ -173,11 +177,19 @@ func (w *worker) copyRecord(q *Queue, d *deadItem) (message.Record, bool) {
 		rec, ok := w.e.record(store.Ref(d.Entry.Ref))
 		if ok {
 			rec = append(message.Record(nil), rec...)
+			if r := store.Ref(d.Entry.Ref); r.Large() {
+				if d.blob = w.e.disk.Blob(r); d.blob == nil {
+					d.unreadable = true // as Disk.Load says, if anybody asks
+					q.mu.Unlock()
+					return nil, false
+				}
+				d.blob.Retain()
+			}
 			q.mu.Unlock()
 			return rec, true
 		}
 		q.mu.Unlock()
-		if err := w.e.load(store.Ref(d.Entry.Ref)); err != nil {
+		if err := w.e.loadRecord(store.Ref(d.Entry.Ref)); err != nil {
 			w.e.logger.Error("a dead letter cannot be read and stays where it is", "queue", q.def.Name, "error", err)
 			d.unreadable = true
 			return nil, false

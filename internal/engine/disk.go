@@ -26,6 +26,9 @@ type DiskConfig struct {
 	CompactSlackBytes int64
 	// IndexBytes bounds the memory in queues' indexes; 0 means 64 MiB.
 	IndexBytes int64
+	// BlobBytes is the size from which on persistent bodies have files of their own;
+	// 0 means 256 KiB. Smaller in tests.
+	BlobBytes uint64
 	// HandJanitor leaves it to a test to call the janitor.
 	HandJanitor bool
 	// OnFailure hears that the disk has failed: nothing is confirmed any more,
@@ -35,6 +38,9 @@ type DiskConfig struct {
 
 // openDisk recovers what the data directory holds and goes on from there.
 func (e *Engine) openDisk(c Config) error {
+	if e.blobBytes = c.Disk.BlobBytes; e.blobBytes == 0 {
+		e.blobBytes = blobBytes
+	}
 	r := &restorer{e: e, queues: make(map[queue.ID]*Queue), now: e.now()}
 	e.recovering = true
 	defer func() { e.recovering = false }()
@@ -135,6 +141,14 @@ func (e *Engine) resident(ref uint64) bool {
 func (e *Engine) load(r store.Ref) error {
 	if r.OnDisk() {
 		return e.disk.Load(r)
+	}
+	return e.arena.Load(r)
+}
+
+// loadRecord is load for those who do not need a body that is in a blob.
+func (e *Engine) loadRecord(r store.Ref) error {
+	if r.OnDisk() {
+		return e.disk.LoadRecord(r)
 	}
 	return e.arena.Load(r)
 }
@@ -258,6 +272,9 @@ func (r *restorer) warm(q *Queue, from, to queue.Seq) error {
 // Publish implements store.Restorer.
 func (r *restorer) Publish(p *store.Published, at store.Ref) (references int, err error) {
 	e := queue.Entry{Ref: uint64(at), BodyBytes: uint32(message.Record(p.Message).BodyBytes()), Flags: entryFlags(p.Flags)}
+	if at.Large() {
+		e.Flags |= queue.Pinned
+	}
 	p.Queues(func(id queue.ID, seq queue.Seq, count uint32) {
 		q := r.seen(id)
 		if q == nil || err != nil {

@@ -38,6 +38,10 @@ type Engine struct {
 	memory  store.MemoryLog // positions without one
 	holding atomic.Bool     // a test holds the confirms
 	janitor *janitor        // nil without a data directory
+	// blobBytes is the size from which on persistent bodies go to blobs; uploads is
+	// how many are on their way there.
+	blobBytes uint64
+	uploads   atomic.Int64
 	// checkpointed is what the log had written when the last checkpoint began.
 	checkpointed atomic.Int64
 	failed       atomic.Pointer[error]

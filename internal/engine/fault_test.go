@@ -17,9 +17,11 @@ import (
 // what was confirmed or answered.
 type faultRun struct {
 	t         *testing.T
+	blobBytes uint64
 	e         *Engine
 	failed    chan struct{}
 	confirmed map[uint64]bool
+	refused   map[uint64]bool // basic.nack
 	declared  []string
 	taken     map[uint64]bool // acknowledged
 	acked     map[uint64]bool // and durable since
@@ -29,6 +31,7 @@ type faultRun struct {
 func (r *faultRun) run(fsys vfs.FS) error {
 	c := durableConfig(fsys, newHandClock())
 	c.Disk.OnFailure = func(error) { close(r.failed) }
+	c.Disk.BlobBytes = r.blobBytes
 	var err error
 	if r.e, err = New(c); err != nil {
 		return err
@@ -38,9 +41,12 @@ func (r *faultRun) run(fsys vfs.FS) error {
 	sent := []uint64{}
 	read := func() {
 		for _, m := range drain(r.t, conn) {
-			if a, ok := m.method.(*wire.BasicAck); ok {
-				for i := range sent[:a.DeliveryTag] {
-					r.confirmed[sent[i]] = true
+			switch a := m.method.(type) {
+			case *wire.BasicNack: // never several at once: they fail one by one
+				r.refused[sent[a.DeliveryTag-1]] = true
+			case *wire.BasicAck:
+				for _, id := range sent[:a.DeliveryTag] {
+					r.confirmed[id] = !r.refused[id]
 				}
 			}
 		}
@@ -99,23 +105,32 @@ func (r *faultRun) takeOne(name string) {
 }
 
 // TestEveryOperationFails counts the disk operations of a workload and then lets
-// each of them fail in turn (every third; with ENGINE_FAULTS=all every one), for
+// each of them fail in turn (some of them; with ENGINE_FAULTS=all every one), for
 // good or only once, with EIO and ENOSPC: nothing is confirmed or answered that
 // the next start does not have, nothing hangs, and the engine says that it has
 // failed or goes on.
 func TestEveryOperationFails(t *testing.T) {
+	for name, blobBytes := range map[string]uint64{"bodies in the log": 0, "bodies in blobs": 50_000} {
+		t.Run(name, func(t *testing.T) { everyOperationFails(t, blobBytes) })
+	}
+}
+
+func everyOperationFails(t *testing.T, blobBytes uint64) {
 	step := 3
+	if blobBytes > 0 {
+		step = 10
+	}
 	if os.Getenv("ENGINE_FAULTS") == "all" {
 		step = 1
 	}
 	count := vfs.NewFault(vfs.NewMem())
-	runFault(t, count, nil)
+	runFault(t, count, blobBytes, nil)
 	n := count.Count(vfs.OpsChange)
 	failures, runs := 0, 0
 	for k := 1; k <= n; k += step {
 		for _, what := range []error{syscall.EIO, syscall.ENOSPC} {
 			runs++
-			if runOneFault(t, k, what, k%2 == 0) {
+			if runOneFault(t, k, blobBytes, what, k%2 == 0) {
 				failures++
 			}
 		}
@@ -129,9 +144,9 @@ func TestEveryOperationFails(t *testing.T) {
 	}
 }
 
-func runFault(t *testing.T, fsys vfs.FS, expect *faultRun) *faultRun {
+func runFault(t *testing.T, fsys vfs.FS, blobBytes uint64, expect *faultRun) *faultRun {
 	t.Helper()
-	r := &faultRun{t: t, failed: make(chan struct{}), confirmed: map[uint64]bool{}, taken: map[uint64]bool{}, acked: map[uint64]bool{}}
+	r := &faultRun{t: t, blobBytes: blobBytes, refused: map[uint64]bool{}, failed: make(chan struct{}), confirmed: map[uint64]bool{}, taken: map[uint64]bool{}, acked: map[uint64]bool{}}
 	over := make(chan error, 1)
 	go func() { over <- r.run(fsys) }()
 	select {
@@ -145,12 +160,12 @@ func runFault(t *testing.T, fsys vfs.FS, expect *faultRun) *faultRun {
 	return r
 }
 
-func runOneFault(t *testing.T, k int, what error, sticky bool) (stopped bool) {
+func runOneFault(t *testing.T, k int, blobBytes uint64, what error, sticky bool) (stopped bool) {
 	t.Helper()
 	mem := vfs.NewMem()
 	fault := vfs.NewFault(mem)
 	fault.Add(vfs.Rule{Kinds: vfs.OpsChange, Nth: k, Sticky: sticky, Err: what, ShortBytes: int64(k%3) * 700})
-	r := runFault(t, fault, &faultRun{})
+	r := runFault(t, fault, blobBytes, &faultRun{})
 	if r.e == nil {
 		return true // it did not start, and said so
 	}
@@ -164,8 +179,8 @@ func runOneFault(t *testing.T, k int, what error, sticky bool) (stopped bool) {
 		case <-time.After(10 * time.Second):
 			t.Errorf("operation %d: nobody hears of the failure", k)
 		}
-	} else if len(r.confirmed) != 30+faultFlood {
-		t.Errorf("operation %d (%v): the engine goes on and has confirmed %d of %d", k, what, len(r.confirmed), 30+faultFlood)
+	} else if n := r.answered(); n != 30+faultFlood || len(r.refused) > 0 && blobBytes == 0 {
+		t.Errorf("operation %d (%v): the engine goes on and has answered %d of %d, %d with a nack", k, what, n, 30+faultFlood, len(r.refused))
 	}
 	left := map[string]*vfs.MemFS{"power loss": mem.CrashClone(vfs.KeepNone, nil),
 		"power loss that keeps all": mem.CrashClone(vfs.KeepAll, nil), "kill": mem.Clone()}
@@ -183,6 +198,17 @@ func runOneFault(t *testing.T, k int, what error, sticky bool) (stopped bool) {
 	return stopped
 }
 
+// answered is how many publishes were confirmed or refused.
+func (r *faultRun) answered() int {
+	n := len(r.refused)
+	for _, ok := range r.confirmed {
+		if ok {
+			n++
+		}
+	}
+	return n
+}
+
 // compare looks whether a new engine has what the old one had promised.
 func (r *faultRun) compare(e *Engine, when string) {
 	there := map[uint64]int{}
@@ -197,12 +223,15 @@ func (r *faultRun) compare(e *Engine, when string) {
 			there[id]++
 		}
 	}
-	for id := range r.confirmed {
-		if there[id] == 0 && !r.taken[id] {
+	for id, ok := range r.confirmed {
+		if ok && there[id] == 0 && !r.taken[id] {
 			r.t.Errorf("%s: message %d was confirmed and is lost", when, id)
 		}
 	}
 	for id, n := range there {
+		if r.refused[id] {
+			r.t.Errorf("%s: message %d was refused and is there", when, id)
+		}
 		if n > 1 || r.acked[id] {
 			r.t.Errorf("%s: message %d is there %d times; acknowledged before: %t", when, id, n, r.acked[id])
 		}

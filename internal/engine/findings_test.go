@@ -338,7 +338,7 @@ func TestSlowReadersMissNothing(t *testing.T) {
 		}
 		writers.Go(func() {
 			for {
-				b, ok := c.Out.Next()
+				b, done, ok := turn(c.Out)
 				if !ok {
 					return
 				}
@@ -350,7 +350,7 @@ func TestSlowReadersMissNothing(t *testing.T) {
 					runtime.Gosched() // others fill the output meanwhile
 				}
 				got.Add(int64(countOf[*wire.BasicDeliver](list)))
-				if c.Out.Done(b) {
+				if done() {
 					c.Refill()
 				}
 			}

@@ -79,7 +79,9 @@ func readWhole(t *testing.T, fsys vfs.FS, name string) []byte {
 // crashes.
 func fillFixture(t *testing.T, fsys vfs.FS) {
 	clock := newHandClock()
-	e, err := New(durableConfig(fsys, clock))
+	config := durableConfig(fsys, clock)
+	config.Disk.BlobBytes = 500
+	e, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +127,7 @@ func fillFixture(t *testing.T, fsys vfs.FS) {
 		publish(publishing{exchange: "events", key: "a.b"})
 		publish(publishing{key: "expiring", expiration: fmt.Sprint(200_000 - 60_000*n)})
 	}
+	publish(publishing{exchange: "events", key: "a.b", bodyBytes: 700}) // in a blob, for two queues
 	for range 530 {
 		publish(publishing{key: "long"})
 	}
@@ -146,6 +149,7 @@ func fillFixture(t *testing.T, fsys vfs.FS) {
 	declare(t, ch, &wire.QueueDeclare{Queue: "late", Durable: true})
 	must(t, ch.UnbindQueue(&wire.QueueUnbind{Queue: "levels", Exchange: "events", RoutingKey: "a.#"}))
 	publish(publishing{key: "late"})
+	publish(publishing{key: "late", bodyBytes: 800}) // in a blob too
 	publish(publishing{exchange: "events", key: "a.c"})
 	must(t, ch.Ack(take("levels", 1)[0], false))
 	must(t, ch.Nack(take("expiring", 1)[0], false, false))
@@ -156,7 +160,7 @@ func fillFixture(t *testing.T, fsys vfs.FS) {
 }
 
 // checkpointVersions is the number of versions there have been.
-const checkpointVersions = 2
+const checkpointVersions = 3
 
 // TestFixtures reads the directories of all versions.
 func TestFixtures(t *testing.T) {
@@ -259,9 +263,16 @@ func describe(t *testing.T, e *Engine, q *Queue, h queue.Held) string {
 	if !ok {
 		t.Fatalf("message %d of %s is not in memory", h.Seq, q.def.Name)
 	}
+	body, err := bodyOf(e, ref, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, pos := h.Seq.Split()
 	line := fmt.Sprintf("%s/%d: message %d, %d bytes, exchange %q, key %q, flags %d", q.def.Name, pos,
-		binary.BigEndian.Uint64(rec.AppendBody(nil)), h.Entry.BodyBytes, rec.Exchange(), rec.Key(), h.Entry.Flags)
+		binary.BigEndian.Uint64(body), h.Entry.BodyBytes, rec.Exchange(), rec.Key(), h.Entry.Flags)
+	if ref.Large() {
+		line += ", in a blob"
+	}
 	if h.Priority > 0 {
 		line += fmt.Sprintf(", priority %d", h.Priority)
 	}

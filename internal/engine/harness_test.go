@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -96,12 +98,7 @@ func (p publishing) record() message.Record {
 
 // send publishes as the connection's reader does, without the flush.
 func send(ch *Channel, p publishing) *wire.Error {
-	rec := p.record()
-	props, err := wire.ScanProps(rec.Props())
-	if err != nil {
-		panic(err)
-	}
-	return ch.Publish(rec, &props, p.mandatory)
+	return publishRecord(ch, p.record(), p.mandatory)
 }
 
 // received is a frame sequence that a client has seen: a method, and the
@@ -152,6 +149,64 @@ func drain(t testing.TB, c *Conn) (list []received) {
 	}
 }
 
+// turn is one turn of a connection's writer: what it writes, bodies from blobs
+// included. If such a one cannot be read the connection is gone, and ok is false.
+func turn(o *Outbox) (b []byte, done func() (refill bool), ok bool) {
+	gathered, body, ok := o.Next()
+	if !ok {
+		return nil, nil, false
+	}
+	b = gathered
+	if body != nil {
+		w := bytes.NewBuffer(slices.Clone(gathered))
+		if _, err := body.WriteTo(w); err != nil {
+			body.Release()
+			o.Close()
+			return nil, nil, false
+		}
+		b = w.Bytes()
+	}
+	return b, func() bool { return o.Done(gathered, body) }, true
+}
+
+// publishRecord publishes as the connection's reader does, without the flush: a
+// large body goes to a blob, some of it at a time.
+func publishRecord(ch *Channel, rec message.Record, mandatory bool) *wire.Error {
+	props, err := wire.ScanProps(rec.Props())
+	if err != nil {
+		panic(err)
+	}
+	if ch.BeginUpload(rec.BodyBytes(), &props) {
+		body := rec.AppendBody(nil)
+		rec = rec[:len(rec)-framedBytes(rec)]
+		for len(body) > 0 {
+			n := min(len(body), 1+len(body)*2/3)
+			ch.Upload(body[:n])
+			body = body[n:]
+		}
+		if props, err = wire.ScanProps(rec.Props()); err != nil {
+			panic(err)
+		}
+	}
+	return ch.Publish(rec, &props, mandatory)
+}
+
+// framedBytes is what the body frames of a record take.
+func framedBytes(rec message.Record) int {
+	n := 0
+	for b := []byte(rec); len(b) > 0; {
+		f, size, err := wire.ParseFrame(b, 0)
+		if err != nil || size == 0 {
+			panic("a record is not whole frames")
+		}
+		if f.Type == wire.FrameBody {
+			n += size
+		}
+		b = b[size:]
+	}
+	return n
+}
+
 // drainOnce is one turn of the writer. any is false if there was nothing.
 func drainOnce(t testing.TB, c *Conn) (list []received, any bool) {
 	t.Helper()
@@ -161,7 +216,7 @@ func drainOnce(t testing.TB, c *Conn) (list []received, any bool) {
 	if empty {
 		return nil, false
 	}
-	b, ok := c.Out.Next()
+	b, done, ok := turn(c.Out)
 	if !ok {
 		return nil, false
 	}
@@ -169,7 +224,7 @@ func drainOnce(t testing.TB, c *Conn) (list []received, any bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Out.Done(b) {
+	if done() {
 		c.Refill()
 	}
 	return list, true

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/core/queue"
 	"github.com/warrenmq/warren/internal/core/topology"
 	"github.com/warrenmq/warren/internal/seglog"
@@ -105,6 +104,8 @@ func (j *janitor) round() {
 	}
 	j.e.spill()
 	j.e.arena.TidyScratch()
+	// An error is that the log has stopped, which others tell.
+	_ = j.e.disk.SweepBlobs()
 	if !j.e.alarm.disk.Load() { // what little space there is, is for others
 		j.e.spillIndex(j.indexBytes)
 		j.tidyPages()
@@ -228,28 +229,35 @@ func (j *janitor) move(q *Queue, list []queue.Held) {
 		return
 	}
 	for _, h := range list {
-		if err := d.Load(store.Ref(h.Entry.Ref)); err != nil {
+		ref := store.Ref(h.Entry.Ref)
+		if err := d.LoadRecord(ref); err != nil {
 			if d.Err() != nil {
 				return
 			}
-			j.stuck[store.Ref(h.Entry.Ref).File()] = true
+			j.stuck[ref.File()] = true
 			j.e.logger.Error("a message cannot be moved and keeps its log file", "queue", q.def.Name, "error", err)
 			continue
 		}
 		q.mu.Lock()
-		if old, ok := d.Message(store.Ref(h.Entry.Ref)); ok && !q.dead && q.m.Holds(h.Seq, h.Entry.Ref) {
-			rec := message.Record(old)
-			size := store.PublishBytes(1, len(rec))
-			g := d.Reserve(1, size, false)
-			b, at := g.Add(size, 1)
-			p := store.Published{Flags: logFlags(h.Entry.Flags), Priority: h.Priority, Time: j.w.e.now(), TTLMillis: -1, Message: rec}
+		if old, ok := d.Message(ref); ok && !q.dead && q.m.Holds(h.Seq, h.Entry.Ref) {
+			p := store.Published{Flags: logFlags(h.Entry.Flags), Priority: h.Priority, Time: j.w.e.now(), TTLMillis: -1, Message: old}
 			p.Time, p.TTLMillis = movedDeadline(h, p.Time)
-			store.PutPublish(b, &p, 1)
+			var blob *store.Blob
+			if ref.Large() {
+				if blob = d.Blob(ref); blob == nil {
+					// It is lost; see Disk.Load.
+					j.stuck[ref.File()] = true
+					q.mu.Unlock()
+					continue
+				}
+			}
+			g := d.Reserve(1, store.PublishedBytes(1, len(old), blob), false)
+			b, at := g.Publish(&p, 1, 1, blob)
 			// A queue that is not durable needs the body too, but not after a start.
 			store.PutQueue(b, 0, q.id, h.Seq, q.def.Durable, h.Tries.Returned)
 			g.Done()
 			q.m.Moved(h.Seq, uint64(at))
-			d.Release(store.Ref(h.Entry.Ref), 1)
+			d.Release(ref, 1)
 		}
 		q.mu.Unlock()
 	}

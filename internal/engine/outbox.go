@@ -1,10 +1,14 @@
 package engine
 
 import (
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/warrenmq/warren/internal/core/message"
 	"github.com/warrenmq/warren/internal/seglog"
+	"github.com/warrenmq/warren/internal/store"
 	"github.com/warrenmq/warren/internal/wire"
 )
 
@@ -39,6 +43,7 @@ type Outbox struct {
 	closed   bool
 	waiting  bool // the writer waits on arrived
 	stalled  []*Consumer
+	bodies   []queuedBody // that belong into buf, in order
 	writing  int
 	held     atomic.Int64 // bytes reserved, gathered or being written
 	finished bool         // close once everything gathered has been written
@@ -56,20 +61,27 @@ func newOutbox() *Outbox {
 	return o
 }
 
-// Next waits for output and returns all that has gathered. ok is false once the
-// outbox is closed, or finished and empty. The caller writes the bytes and then
-// calls Done.
-func (o *Outbox) Next() (b []byte, ok bool) {
-	b, mark, ok := o.next()
+// queuedBody is a body that comes at an offset of the outbox's buffer.
+type queuedBody struct {
+	at   int
+	body *Body
+}
+
+// Next waits for output and returns all that has gathered, up to a body that is
+// streamed from its file: that one comes after the bytes. ok is false once the
+// outbox is closed, or finished and empty. The caller writes both and then calls
+// Done.
+func (o *Outbox) Next() (b []byte, body *Body, ok bool) {
+	b, body, mark, ok := o.next()
 	if mark > 0 {
 		// A log that has failed closes the connection; until then this is no reason
 		// to keep anything back.
 		_ = o.waitWritten(mark)
 	}
-	return b, ok
+	return b, body, ok
 }
 
-func (o *Outbox) next() (b []byte, mark seglog.LSN, ok bool) {
+func (o *Outbox) next() (b []byte, body *Body, mark seglog.LSN, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.buf) == 0 && !o.closed && !o.finished {
@@ -78,18 +90,47 @@ func (o *Outbox) next() (b []byte, mark seglog.LSN, ok bool) {
 	}
 	o.waiting = false
 	if o.closed || len(o.buf) == 0 {
-		return nil, 0, false
+		return nil, nil, 0, false
 	}
-	b, mark, o.mark = o.buf, o.mark, 0
-	o.buf, o.spare = o.spare[:0], nil
+	mark, o.mark = o.mark, 0
+	if len(o.bodies) > 0 {
+		b, body = o.cut()
+	} else {
+		b = o.buf
+		o.buf, o.spare = o.spare[:0], nil
+	}
 	o.writing = len(b)
-	return b, mark, true
+	return b, body, mark, true
 }
 
-// Done tells that the bytes of the last Next are written. It reports whether
+// cut takes what comes up to the first body, and that one, out of the outbox.
+func (o *Outbox) cut() ([]byte, *Body) {
+	first := o.bodies[0]
+	o.bodies = slices.Delete(o.bodies, 0, 1)
+	for i := range o.bodies {
+		o.bodies[i].at -= first.at
+	}
+	all := o.buf
+	o.buf, o.spare = append(o.spare[:0], all[first.at:]...), nil
+	return all[:first.at], first.body
+}
+
+// stream puts a body behind what has gathered so far: the frames of its content
+// header. It takes a reference of its own. Called with the lock held.
+func (o *Outbox) stream(blob *store.Blob, bodyBytes uint64, to message.Target, logger *slog.Logger) (heldBytes int64) {
+	b := &Body{blob.Retain(), bodyBytes, to, logger}
+	o.bodies = append(o.bodies, queuedBody{len(o.buf), b})
+	return b.heldBytes()
+}
+
+// Done tells that what the last Next gave is written. It reports whether
 // consumers wait for the room (the caller then calls Conn.Refill).
-func (o *Outbox) Done(b []byte) (refill bool) {
+func (o *Outbox) Done(b []byte, body *Body) (refill bool) {
 	o.held.Add(-int64(len(b)))
+	if body != nil {
+		o.held.Add(-body.heldBytes())
+		body.Release()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writing = 0
@@ -164,7 +205,10 @@ func (o *Outbox) Close() {
 		o.held.Add(closedBytes)
 	}
 	o.closed = true
-	o.buf, o.spare, o.stalled = nil, nil, nil
+	for _, q := range o.bodies {
+		q.body.Release()
+	}
+	o.buf, o.spare, o.stalled, o.bodies = nil, nil, nil, nil
 	o.arrived.Broadcast()
 	o.drained.Broadcast()
 	o.mu.Unlock()

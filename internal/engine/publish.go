@@ -33,7 +33,8 @@ type group struct {
 type item struct {
 	rec       message.Record
 	ref       store.Ref
-	logged    []byte // its publish record's payload, until the group is done
+	logged    []byte      // its publish record's payload, until the group is done
+	blob      *store.Blob // has its body, else nil; the item holds it
 	ch        *Channel
 	seq       uint64 // publish number to confirm, 0 for none
 	ttlMillis int64
@@ -84,12 +85,19 @@ const (
 
 // Publish takes one message. It is applied at the next Flush, which has to come
 // before rec's memory is reused. props must be rec's own, already scanned.
-func (ch *Channel) Publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
+//
+// If BeginUpload has taken the body, rec is without it.
+func (ch *Channel) Publish(rec message.Record, props *wire.PropsView, mandatory bool) (err *wire.Error) {
 	ch.conn.tally.publish(ch)
 	if ch.tx != nil {
-		return ch.tx.publish(ch, rec, props, mandatory)
+		err = ch.tx.publish(ch, rec, props, mandatory)
+	} else {
+		err = ch.publish(rec, props, mandatory)
 	}
-	return ch.publish(rec, props, mandatory)
+	if ch.upload != nil {
+		ch.endUpload()
+	}
+	return err
 }
 
 func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory bool) *wire.Error {
@@ -103,6 +111,11 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	if err != nil {
 		return err
 	}
+	if ch.upload != nil && (len(r.queues) > 0 || mandatory || r.reply != nil) {
+		if err := ch.finishUpload(&it, len(r.queues) > 0); err != nil {
+			return ch.refuseUpload(err)
+		}
+	}
 	if r.reply != nil {
 		return ch.publishReply(r.reply, &it)
 	}
@@ -115,10 +128,7 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 	}
 	if ch.confirming {
 		it.seq = ch.confirms.Next()
-		if !ch.inRun {
-			ch.inRun = true
-			c.run.channels = append(c.run.channels, ch)
-		}
+		ch.joinRun()
 	}
 	if len(r.queues) == 0 {
 		// It needs no room, but whoever publishes during an alarm is blocked.
@@ -129,8 +139,19 @@ func (ch *Channel) publish(rec message.Record, props *wire.PropsView, mandatory 
 		}
 		return nil
 	}
+	if it.blob != nil {
+		it.blob.Retain() // dropBlobs, once it is applied
+	}
 	c.addTo(r.group, it)
 	return nil
+}
+
+// joinRun has the end of the running run look at the channel's confirms.
+func (ch *Channel) joinRun() {
+	if !ch.inRun {
+		ch.inRun = true
+		ch.conn.run.channels = append(ch.conn.run.channels, ch)
+	}
 }
 
 func newItem(ch *Channel, rec message.Record, props *wire.PropsView, mandatory bool) item {
@@ -348,6 +369,7 @@ func (c *Conn) flushPublishes() {
 		for i := range run.groups {
 			g := &run.groups[i]
 			w.enqueue(g.queues, g.items, g.bytes)
+			dropBlobs(g.items)
 			if len(g.items) > maxKeptItems {
 				g.items = nil
 			} else if g.bytes > maxKeptRecordBytes {
@@ -382,7 +404,7 @@ func (w *worker) enqueue(queues []*Queue, items []item, bytes int) {
 		w.enqueue(queues[:maxGroupQueues], items, bytes)
 		queues = queues[maxGroupQueues:]
 	}
-	logged := w.e.disk != nil && anyDurable(queues)
+	logged := w.e.disk != nil && goesToLog(queues, items)
 	w.stage(items, len(queues), bytes, logged)
 	lockAll(queues)
 	for _, q := range queues {
@@ -488,7 +510,7 @@ func (w *worker) logGroup(queues []*Queue, items []item) (g store.Group, n int) 
 	for i := range items {
 		if it := &items[i]; it.flags&queue.Persistent != 0 {
 			n++
-			bytes += store.PublishBytes(len(queues), len(it.rec))
+			bytes += store.PublishedBytes(len(queues), len(it.rec), it.blob)
 			force = force || it.seq > 0
 		}
 	}
@@ -515,10 +537,9 @@ func (w *worker) write(g *store.Group, queues []*Queue, items []item) {
 		if it.flags&queue.Persistent == 0 {
 			continue
 		}
-		it.logged, it.ref = g.Add(store.PublishBytes(len(queues), len(it.rec)), len(queues))
-		store.PutPublish(it.logged, &store.Published{
+		it.logged, it.ref = g.Publish(&store.Published{
 			Flags: logFlags(it.flags), Priority: it.priority, Time: w.now, TTLMillis: it.ttlMillis, Message: it.rec,
-		}, len(queues))
+		}, len(queues), len(queues), it.blob)
 	}
 }
 
@@ -608,7 +629,7 @@ func (w *worker) enqueueLocked(queues []*Queue, it *item) bool {
 	if anyQuorum(live) {
 		items[0].keep()
 	}
-	logged := w.e.disk != nil && anyDurable(live)
+	logged := w.e.disk != nil && goesToLog(live, items)
 	w.stage(items, len(live), len(it.rec), logged)
 	w.putAll(live, items, logged)
 	return true
@@ -631,5 +652,8 @@ func (ch *Channel) returnMessage(it *item) {
 	before := len(o.buf)
 	o.buf = rec.AppendReturn(o.buf, ch.target, wire.NoRoute, "NO_ROUTE")
 	o.held.Add(int64(len(o.buf) - before))
+	if it.blob != nil {
+		o.held.Add(o.stream(it.blob, uint64(it.bodyBytes), ch.target, ch.conn.e.logger))
+	}
 	o.wake()
 }

@@ -274,7 +274,7 @@ func TestCrashesAreCounted(t *testing.T) {
 func deliveryCount(t testing.TB, c *Conn) (count int64) {
 	t.Helper()
 	for messages := 0; messages == 0; {
-		b, _ := c.Out.Next() // waits: the message may have to be read from the disk
+		b, body, _ := c.Out.Next() // waits: the message may have to be read from the disk
 		for rest := b; len(rest) > 0; {
 			f, n, err := wire.ParseFrame(rest, 0)
 			if err != nil {
@@ -293,7 +293,7 @@ func deliveryCount(t testing.TB, c *Conn) (count int64) {
 				count = v.(int64)
 			}
 		}
-		c.Out.Done(b)
+		c.Out.Done(b, body)
 	}
 	return count
 }

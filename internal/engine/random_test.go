@@ -83,7 +83,7 @@ func TestRandomClientsAtOnce(t *testing.T) {
 func TestRandomClientsOnDisk(t *testing.T) {
 	for _, seed := range seeds(4) {
 		w := newWorldOn(t, seed, false, &DiskConfig{FS: vfs.NewMem(), Dir: "/data",
-			FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, IndexBytes: 1, HandJanitor: true})
+			FileBytes: 1 << 20, ResidentBytes: 1, CompactSlackBytes: 1, IndexBytes: 1, BlobBytes: (seed & 1) * 30, HandJanitor: true})
 		var clients, janitor sync.WaitGroup
 		for _, c := range w.clients {
 			clients.Go(func() {
@@ -430,7 +430,7 @@ func (c *client) connect() {
 	if !c.w.inTurn {
 		c.writer.Go(func() {
 			for {
-				b, ok := conn.Out.Next()
+				b, done, ok := turn(conn.Out)
 				if !ok {
 					return
 				}
@@ -441,7 +441,7 @@ func (c *client) connect() {
 				c.mu.Lock()
 				c.inbox = append(c.inbox, list...)
 				c.mu.Unlock()
-				if conn.Out.Done(b) {
+				if done() {
 					conn.Refill()
 				}
 			}

@@ -106,13 +106,9 @@ func (ch *Channel) rewriteReplyTo(it *item) *wire.Error {
 // or its client does not read (at most once); the publisher's confirm does not
 // depend on it.
 func (ch *Channel) publishReply(t *replyTarget, it *item) *wire.Error {
-	c := ch.conn
 	if ch.confirming {
 		ch.confirms.Next()
-		if !ch.inRun {
-			ch.inRun = true
-			c.run.channels = append(c.run.channels, ch)
-		}
+		ch.joinRun()
 	}
 	to := t.ch
 	if to == nil {
@@ -133,6 +129,9 @@ func (ch *Channel) publishReply(t *replyTarget, it *item) *wire.Error {
 	}
 	o.buf = message.Record(rec).AppendDeliver(o.buf, to.target, to.reply.tag, to.unacked.Skip(), false)
 	o.held.Add(int64(len(o.buf) - before))
+	if it.blob != nil {
+		o.held.Add(o.stream(it.blob, uint64(it.bodyBytes), to.target, to.conn.e.logger))
+	}
 	o.wake()
 	return nil
 }

@@ -153,8 +153,8 @@ func TestReplayCountsAsLogged(t *testing.T) {
 		if life == 1 {
 			declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true, Arguments: arguments("x-max-length", 1)})
 		}
-		for id := range uint64(20) {
-			must(t, send(ch, publishing{key: "q", id: id + 1, persistent: true, bodyBytes: 500_000}))
+		for id := range uint64(40) {
+			must(t, send(ch, publishing{key: "q", id: id + 1, persistent: true, bodyBytes: 250_000}))
 			conn.Flush()
 		}
 		must(t, e.settled())

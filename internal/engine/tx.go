@@ -71,8 +71,18 @@ func (t *tx) publish(ch *Channel, rec message.Record, props *wire.PropsView, man
 	if r.quorum {
 		it.keep()
 	}
-	if err := t.grow(store.PublishBytes(len(r.queues), len(it.rec))); err != nil {
+	bytes := store.PublishBytes(len(r.queues), len(it.rec))
+	if ch.upload != nil {
+		bytes += txBlobBytes
+	}
+	if err := t.grow(bytes); err != nil {
 		return err
+	}
+	if ch.upload != nil {
+		if err := ch.finishUpload(&it, len(r.queues) > 0); err != nil {
+			return ch.refuseUpload(err)
+		}
+		it.blob.Retain() // dropBlobs, with the transaction
 	}
 	it.rec = slices.Clone(it.rec)
 	t.publishes = append(t.publishes, txPublish{it, r.queues, r.reply})
@@ -98,12 +108,23 @@ func errTxTooLarge() *wire.Error {
 	return wire.ChannelError(wire.PreconditionFailed, "transaction is larger than configured max size %d", MaxTxBytes)
 }
 
+// dropBlobs lets go of the blobs of publishes, once the log names them or nobody will.
+func (t *tx) dropBlobs() {
+	for i := range t.publishes {
+		if b := t.publishes[i].it.blob; b != nil {
+			b.Release()
+			t.publishes[i].it.blob = nil
+		}
+	}
+}
+
 // giveBack hands over the deliveries that were settled but not committed.
 func (t *tx) giveBack(dst []out) []out {
 	for _, s := range t.settled {
 		dst = append(dst, s.list...)
 	}
 	t.settled = nil
+	t.dropBlobs()
 	return dst
 }
 
@@ -115,6 +136,7 @@ func (ch *Channel) RollbackTx() *wire.Error {
 		return notTransactional()
 	}
 	ch.tx = &tx{}
+	t.dropBlobs()
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()

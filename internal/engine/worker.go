@@ -147,6 +147,9 @@ func (w *worker) deliver(q *Queue) {
 			before := len(o.buf)
 			o.buf = rec.AppendDeliver(o.buf, c.ch.target, c.tag, tag, d.Entry.Flags&queue.Redelivered != 0)
 			grown += len(o.buf) - before - int(d.Entry.BodyBytes) - deliverOverheadBytes
+			if r := store.Ref(d.Entry.Ref); r.Large() {
+				grown += int(o.stream(w.e.disk.Blob(r), rec.BodyBytes(), c.ch.target, w.e.logger))
+			}
 			if d.Done {
 				w.rel.Drop(store.Ref(d.Entry.Ref))
 			}
@@ -192,6 +195,9 @@ func (w *worker) visible(q *Queue, d *queue.Delivery) message.Record {
 		if !ok {
 			return nil
 		}
+	}
+	if r := store.Ref(e.Ref); r.Large() && w.e.disk.Blob(r) == nil {
+		return nil // never Resident
 	}
 	if e.Flags&flagBCC != 0 {
 		if r, err := rec.WithoutBCC(w.bcc[:0]); err == nil { // cannot fail: checked when it was published

@@ -197,6 +197,9 @@ func NewReleaser(a *Arena, d *Disk) Releaser { return Releaser{a: a, d: d} }
 // sameHome tells whether two records are accounted together: in one chunk, or
 // in one log file.
 func sameHome(x, y Ref) bool {
+	if x.Large() || y.Large() {
+		return x == y
+	}
 	if x.OnDisk() {
 		return y.OnDisk() && x.File() == y.File()
 	}

@@ -32,11 +32,12 @@ import (
 //	            | times returned u32, of these failed u32, if flags has 4
 //	            | times returned u32, if flags has 2 (version 1)
 //	end:        sections before it u64
+//	blobs:      for each message with its body in a blob: place u64 | blob id u64
 //
 // It is written under a new name, synced, and then named by the log's mark. A
 // file without the end section never is.
 const (
-	checkpointVersion = 2
+	checkpointVersion = 3
 	checkpointPrefix  = "ckpt-"
 
 	secBegin      = 1
@@ -45,6 +46,7 @@ const (
 	secPage       = 4
 	secEnd        = 5
 	secColdPage   = 6
+	secBlobs      = 7
 
 	secHeaderBytes = 5
 	secCRCBytes    = 4
@@ -251,6 +253,17 @@ func (c *Checkpoint) Abandon() {
 	c.d.cfg.FS.Remove(filepath.Join(c.d.cfg.Dir, c.name)) // if it stays, the next start removes it
 }
 
+// Blobs adds which messages have which blobs. It comes after all pages, and before
+// the caller waits for the log: a message that a page has, but that has gone since,
+// may be missing here only if that is durable when the checkpoint is named.
+func (c *Checkpoint) Blobs() {
+	for pairs := c.d.blobs.pairs(); len(pairs) > 0; {
+		n := min(len(pairs), maxSectionBytes/blobPairBytes*blobPairBytes)
+		c.section(secBlobs, func(b []byte) []byte { return append(b, pairs[:n]...) })
+		pairs = pairs[n:]
+	}
+}
+
 // Finish makes the checkpoint durable, lets the log begin there, and removes the
 // one before.
 func (c *Checkpoint) Finish() error {
@@ -374,12 +387,18 @@ func (d *Disk) loadSection(typ uint8, payload []byte, r Restorer) error {
 			d.takePage(at.Cold)
 		}
 		return nil
+	case secBlobs:
+		if len(payload)%blobPairBytes != 0 {
+			return short
+		}
+		d.blobs.tellPairs(payload)
+		return nil
 	}
 	return short
 }
 
 // knownCheckpoint tells whether this version understands what follows: version 1
-// has no cold pages.
+// has no cold pages, and 2 no blobs.
 func knownCheckpoint(begin []byte) bool {
 	v := binary.LittleEndian.Uint32(begin)
 	return v >= 1 && v <= checkpointVersion
@@ -457,7 +476,12 @@ func (d *Disk) countPage(img *queue.Image) {
 		}
 		last = r
 		n++
-		bytes += int(img.Entries[i].BodyBytes) + checkpointRecordBytes
+		bytes += checkpointRecordBytes
+		if r.Large() {
+			d.blobs.restore(r, 0, 1) // a later section says which it is
+		} else {
+			bytes += int(img.Entries[i].BodyBytes)
+		}
 	})
 	flush()
 }

@@ -28,7 +28,7 @@ func (f *Facts) Name() string { return TypeName(f.Type) }
 
 // TypeName is what a record type is called in the documentation.
 func TypeName(typ uint8) string {
-	names := map[uint8]string{recPublish: "publish", recSettled: "settled", recDelivered: "delivered", recReturned: "returned", recDied: "died",
+	names := map[uint8]string{recPublish: "publish", recSettled: "settled", recDelivered: "delivered", recReturned: "returned", recDied: "died", recPublishLarge: "publish-large",
 		recQueue: "queue", recQueueGone: "queue-gone", recExchange: "exchange", recExchangeGone: "exchange-gone",
 		recBinding: "binding", recBindingGone: "binding-gone", recCounters: "counters"}
 	if n := names[typ]; n != "" {
@@ -44,8 +44,8 @@ func Decode(e seglog.Entry) (any, error) {
 		return nil, fmt.Errorf("%w: type %d, version %d", ErrFormat, e.Type, e.Version)
 	}
 	switch e.Type {
-	case recPublish:
-		p, err := parsePublish(e.Payload)
+	case recPublish, recPublishLarge:
+		p, err := parsePublish(e.Type, e.Payload)
 		return &p, err
 	case recSettled, recDelivered, recReturned, recDied:
 		f := &Facts{Type: e.Type}

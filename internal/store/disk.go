@@ -15,10 +15,17 @@ import (
 // diskRef marks a Ref that is a place in the log; the rest of it is the place.
 const diskRef Ref = 1 << 63
 
+// blobRef marks a place in the log whose record has its body in a blob. No file
+// is so large that an offset needs this bit.
+const blobRef Ref = 1 << 35
+
 // OnDisk tells whether the record stands in the log.
 func (r Ref) OnDisk() bool { return r&diskRef != 0 }
 
-func (r Ref) place() seglog.Place { return seglog.Place(r &^ diskRef) }
+// Large tells whether the body of the record is in a blob.
+func (r Ref) Large() bool { return r&(diskRef|blobRef) == diskRef|blobRef }
+
+func (r Ref) place() seglog.Place { return seglog.Place(r &^ (diskRef | blobRef)) }
 
 // refAt is the Ref of a record in the log.
 func refAt(p seglog.Place) Ref { return diskRef | Ref(p) }
@@ -46,6 +53,7 @@ type Disk struct {
 	files  atomic.Pointer[[]*fileRefs] // index is the file number
 	image  queue.Image                 // while a checkpoint is read
 	pages  pageFiles
+	blobs  *blobs
 	// checkpoints is the number of the last one begun in this run; under filesM.
 	checkpoints int
 }
@@ -88,7 +96,7 @@ type Recovery interface {
 
 // OpenDisk opens the log in a directory and hands everything in it to r.
 func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
-	d := &Disk{cfg: c}
+	d := &Disk{cfg: c, blobs: newBlobs(c.FS, c.Dir)}
 	d.files.Store(&[]*fileRefs{})
 	d.pages.files = map[uint32]*pageFile{}
 	r.Begin(d)
@@ -104,6 +112,7 @@ func OpenDisk(c DiskConfig, r Restorer) (*Disk, *seglog.Report, error) {
 	d.log = log
 	d.tidyCheckpoints()
 	d.pages.tidy(d)
+	d.tidyBlobs()
 	return d, report, nil
 }
 
@@ -122,13 +131,17 @@ func (d *Disk) restore(e seglog.Entry, r Restorer) error {
 		return fmt.Errorf("%w: type %d, version %d", ErrFormat, e.Type, e.Version)
 	}
 	switch e.Type {
-	case recPublish:
-		p, err := parsePublish(e.Payload)
+	case recPublish, recPublishLarge:
+		p, err := parsePublish(e.Type, e.Payload)
 		if err != nil {
 			return err
 		}
-		n, err := r.Publish(&p, refAt(e.Place))
+		at := publishRef(e)
+		n, err := r.Publish(&p, at)
 		d.placed(e.Place.File(), len(e.Payload), n)
+		if at.Large() {
+			d.blobs.restore(at, p.Blob, n)
+		}
 		return err
 	case recSettled, recDelivered:
 		kind := queue.Settled
@@ -230,6 +243,36 @@ func (g *Group) Add(payloadBytes, references int) ([]byte, Ref) {
 	return b, refAt(at)
 }
 
+// PublishedBytes is the payload of the publish record of a message whose body is
+// in that blob, nil for one that has it.
+func PublishedBytes(queues, messageBytes int, b *Blob) int {
+	n := PublishBytes(queues, messageBytes)
+	if b != nil {
+		n += blobIDBytes
+	}
+	return n
+}
+
+// Publish adds the publish record of a message with that many references, whose
+// body is in that blob, which is durable, or nil for one that has it. It returns
+// the payload, for PutQueue, and the place.
+func (g *Group) Publish(p *Published, queues, references int, blob *Blob) ([]byte, Ref) {
+	bytes := PublishedBytes(queues, len(p.Message), blob)
+	if blob == nil {
+		p.Blob = 0
+		b, at := g.Add(bytes, references)
+		PutPublish(b, p, queues)
+		return b, at
+	}
+	p.Blob = blob.id
+	b, place, _ := g.r.Add(recPublishLarge, bytes)
+	at := refAt(place) | blobRef
+	g.d.placed(place.File(), bytes, references)
+	g.d.blobs.name(at, blob, references)
+	PutPublish(b, p, queues)
+	return b, at
+}
+
 // Done ends the group and returns the position at which it is durable.
 func (g *Group) Done() seglog.LSN { return g.r.Done() }
 
@@ -267,24 +310,49 @@ func (d *Disk) factsInOrder(q queue.ID, facts []queue.Fact) (p seglog.LSN) {
 // Message is the message at a place if it is in memory.
 func (d *Disk) Message(r Ref) ([]byte, bool) {
 	rec, ok := d.log.Resident(r.place())
-	if !ok || rec.Type != recPublish {
+	if !ok || rec.Type != recPublish && rec.Type != recPublishLarge {
 		return nil, false
 	}
-	return messageOf(rec.Payload), true
+	return messageOf(rec.Type, rec.Payload), true
 }
 
-// Resident tells whether Message would find it.
+// Resident tells whether a message can be handed out: Message would find it, and
+// its blob, if it has one, has been verified.
 func (d *Disk) Resident(r Ref) bool {
 	_, ok := d.log.Resident(r.place())
-	return ok
+	return ok && (!r.Large() || d.blobs.verified(r))
 }
 
-// Load reads a message, and what stands around it, into memory. It blocks on the
-// disk. An error says that the message cannot be read.
-func (d *Disk) Load(r Ref) error { return d.log.Load(r.place()) }
+// Load makes a message Resident: it reads the record, and what stands around it,
+// into memory, and reads through its blob. It blocks on the disk. An error says
+// that the message cannot be read.
+func (d *Disk) Load(r Ref) error {
+	if err := d.log.Load(r.place()); err != nil {
+		return err
+	}
+	if r.Large() {
+		return d.blobs.load(r)
+	}
+	return nil
+}
 
-// Release drops n references into a log file.
-func (d *Disk) Release(r Ref, n int) { d.file(r.File()).refs.Add(int64(-n)) }
+// LoadRecord is Load without the blob, for those who only move the message.
+func (d *Disk) LoadRecord(r Ref) error { return d.log.Load(r.place()) }
+
+// Blob is that of a Large message to which the caller has a reference. It is nil
+// if recovery has not found out which it is.
+func (d *Disk) Blob(r Ref) *Blob {
+	b, _ := d.blobs.of(r)
+	return b
+}
+
+// Release drops n references to a message.
+func (d *Disk) Release(r Ref, n int) {
+	d.file(r.File()).refs.Add(int64(-n))
+	if r.Large() {
+		d.blobs.drop(r, n)
+	}
+}
 
 // Durable is the position below which everything survives a crash.
 func (d *Disk) Durable() seglog.LSN { return d.log.Durable() }
@@ -309,6 +377,10 @@ func (d *Disk) Free() (uint64, error) { return d.cfg.FS.Free(d.cfg.Dir) }
 
 // Close writes what is left and marks the log as shut down in order.
 func (d *Disk) Close() error {
+	idle, dead := d.blobs.takeUnused()
+	if d.Err() == nil && d.WaitDurable(d.End()) == nil {
+		d.blobs.discard(idle, dead)
+	}
 	err := d.log.Close()
 	d.pages.close()
 	return err

@@ -207,13 +207,17 @@ func FuzzPublish(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, publishFixedBytes-1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := parsePublish(b)
+		typ := uint8(recPublish)
+		if len(b) > 0 && b[0]&0x80 != 0 {
+			typ = recPublishLarge
+		}
+		p, err := parsePublish(typ, b)
 		if err != nil {
 			return
 		}
 		n := 0
 		p.Queues(func(queue.ID, queue.Seq, uint32) { n++ })
-		if string(messageOf(b)) != string(p.Message) || n > len(b)/publishQueueBytes {
+		if string(messageOf(typ, b)) != string(p.Message) || n > len(b)/publishQueueBytes {
 			t.Errorf("%d queues and message %q in a record of %d bytes", n, p.Message, len(b))
 		}
 	})

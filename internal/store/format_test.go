@@ -20,6 +20,9 @@ func TestRecordFormat(t *testing.T) {
 	PutPublish(publish, &Published{Flags: 5, Priority: 7, Time: 0x0102030405060708, TTLMillis: -1, Message: []byte("abc")}, 2)
 	PutQueue(publish, 0, 9, 4, true, 3)
 	PutQueue(publish, 1, 10, 0, false, 0)
+	large := make([]byte, PublishBytes(1, 3)+blobIDBytes)
+	PutPublish(large, &Published{TTLMillis: 1, Message: []byte("abc"), Blob: 0x0102030405060708}, 1)
+	PutQueue(large, 0, 9, 4, true, 3)
 	facts := make([]byte, factsFixedBytes+2*factBytes)
 	putFacts(facts, 9, []queue.Fact{{Kind: queue.Settled, Seq: 1, To: 2}, {Kind: queue.Delivered, Seq: 8}, {Kind: queue.Settled, Seq: 5, To: 5}}, 0)
 	returned := make([]byte, factsFixedBytes+factBytes)
@@ -33,6 +36,8 @@ func TestRecordFormat(t *testing.T) {
 	}{
 		{"publish", publish, "05 07 0200 0807060504030201 ffffffffffffffff" +
 			"0900000000000000 0500000000000000 03000000 0a00000000000000 0000000000000000 00000000 616263"},
+		{"publish-large", large, "00 00 0100 0000000000000000 0100000000000000" +
+			"0900000000000000 0500000000000000 03000000 0807060504030201 616263"},
 		{"settled", facts, "0900000000000000 0100000000000000 0200000000000000 0500000000000000 0500000000000000"},
 		{"returned", returned, "0900000000000000 0100000000000000 06000000 02000000"},
 		{"queue", define(Definition{Kind: QueueDeclared, ID: 9, VHost: "/", Name: "q", AutoDelete: true, Args: args}),
@@ -50,7 +55,7 @@ func TestRecordFormat(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", x.name, got, want)
 		}
 	}
-	for typ, name := range map[uint8]string{1: "publish", 2: "settled", 3: "delivered", 4: "returned", 5: "died", 10: "queue", 11: "queue-gone",
+	for typ, name := range map[uint8]string{1: "publish", 2: "settled", 3: "delivered", 4: "returned", 6: "publish-large", 5: "died", 10: "queue", 11: "queue-gone",
 		12: "exchange", 13: "exchange-gone", 14: "binding", 15: "binding-gone", 16: "counters"} {
 		if TypeName(typ) != name {
 			t.Errorf("type %d is %s, want %s", typ, TypeName(typ), name)
@@ -87,6 +92,8 @@ func TestCheckpointFormat(t *testing.T) {
 	c.Page(9, &plain)
 	cold[0].Messages, cold[0].BodyBytes, cold[0].Expiring = 2, 10, true
 	c.Page(9, &queue.Image{Level: 1, Number: 2, Cold: cold[0]})
+	d.blobs.restore(place|blobRef, 0x0102030405060708, 1)
+	c.Blobs()
 	if err := c.Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,15 +102,16 @@ func TestCheckpointFormat(t *testing.T) {
 		"4001000030000080 05000000 03000000 ffffffffffffff7f 04000000 02000000"
 	for name, want := range map[string][]string{
 		"ckpt-1": {
-			"01 02000000 0100000000000000",
+			"01 03000000 0100000000000000",
 			"02 10 0900000000000000",
 			"03 0900000000000000 0001000000000000 0003000000000000",
 			"04 0900000000000000 00 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000080 00" +
 				"4000000030000080 05000000 01000000",
 			"06 0900000000000000 01 0200000000000000 0200 01 0a00000000000000 01000000 15000000 7b000000 03000000 0200",
-			"05 0500000000000000",
+			"07 4000000038000080 0807060504030201",
+			"05 0600000000000000",
 		},
-		"pages-1": {"01 02000000 0000000000000000", "04" + page},
+		"pages-1": {"01 03000000 0000000000000000", "04" + page},
 	} {
 		list := sectionsOf(t, fsys, name)
 		if len(list) != len(want) {

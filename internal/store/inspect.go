@@ -27,6 +27,10 @@ type Inspection struct {
 	Exchanges []Definition
 	Bindings  []Definition
 	LastID    uint64 // the highest queue id given out
+	// Blobs are files with a large body each that messages have, and their bytes;
+	// LeftBlobs those that no message has any more: a start removes them.
+	Blobs, LeftBlobs int
+	BlobBytes        int64
 
 	fs      vfs.FS
 	dir     string
@@ -42,6 +46,7 @@ type Inspection struct {
 	// topology says that the checkpoint has all definitions, whatever else it lacks.
 	topology bool
 	image    queue.Image // the page being read
+	blobs    inspectedBlobs
 }
 
 // InspectedQueue is a durable queue as a start would find it.
@@ -87,6 +92,7 @@ func Inspect(fsys vfs.FS, dir string) (*Inspection, error) {
 	if in.checker, err = seglog.OpenChecker(fsys, dir); err != nil {
 		return nil, err
 	}
+	in.blobs = inspectBlobs(fsys, dir)
 	in.readCheckpoint()
 	if in.Log, err = in.checker.Scan(in.replay); err != nil {
 		in.Close()
@@ -97,6 +103,7 @@ func Inspect(fsys vfs.FS, dir string) (*Inspection, error) {
 		in.Close()
 		return nil, err
 	}
+	in.Blobs, in.BlobBytes, in.LeftBlobs = in.blobs.sum()
 	for _, q := range in.byID {
 		in.Queues = append(in.Queues, q)
 	}
@@ -247,7 +254,7 @@ func (s *sectionReader) skip() bool {
 
 func (in *Inspection) section(typ uint8, payload []byte) error {
 	switch typ {
-	case secBegin, secTails:
+	case secBegin, secTails, secBlobs: // each record says which blob it names
 		return nil // tails do not matter to what is there
 	case secDefinition:
 		if len(payload) == 0 {
@@ -411,7 +418,7 @@ func (in *Inspection) replay(e seglog.Entry) error {
 			in.define(r)
 		}
 	case *Published:
-		in.publish(r, refAt(e.Place), before)
+		in.publish(r, publishRef(e), before)
 	case *Facts:
 		in.facts(r, before)
 	}
@@ -499,20 +506,20 @@ type holder struct {
 
 // eachHeld calls f for a publish record that some queue still needs.
 func (in *Inspection) eachHeld(e seglog.Entry, f func(p *Published, holders []holder) error) error {
-	if e.Type != recPublish {
+	if e.Type != recPublish && e.Type != recPublishLarge {
 		return nil
 	}
-	p, err := parsePublish(e.Payload)
+	p, err := parsePublish(e.Type, e.Payload)
 	if err != nil {
 		return nil // replay has reported it
 	}
 	var holders []holder
 	p.Queues(func(id queue.ID, seq queue.Seq, count uint32) {
-		if q := in.byID[id]; q != nil && q.m.Holds(seq, uint64(refAt(e.Place))) {
+		if q := in.byID[id]; q != nil && q.m.Holds(seq, uint64(publishRef(e))) {
 			holders = append(holders, holder{q, seq, count})
 		}
 	})
-	if len(holders) == 0 {
+	if len(holders) == 0 || !in.blobs.whole(&p, publishRef(e)) {
 		return nil
 	}
 	return f(&p, holders)
@@ -525,7 +532,7 @@ func (in *Inspection) findUnreadable(q *InspectedQueue) {
 		return in.eachHeld(e, func(_ *Published, holders []holder) error {
 			for _, h := range holders {
 				if h.q == q {
-					have[uint64(refAt(e.Place))] = true
+					have[uint64(publishRef(e))] = true
 				}
 			}
 			return nil
@@ -537,8 +544,11 @@ func (in *Inspection) findUnreadable(q *InspectedQueue) {
 	var at queue.Cursor
 	for more := true; more; {
 		more = q.m.Walk(&at, func(h queue.Held) {
-			if r := Ref(h.Entry.Ref); !have[uint64(r)] {
-				q.Unreadable = append(q.Unreadable, Unreadable{fmt.Sprintf("log-%08d", r.File()), r.place().Offset()})
+			r := Ref(h.Entry.Ref)
+			if u, ok := in.blobs.lost[r]; ok {
+				q.Unreadable = append(q.Unreadable, u)
+			} else if !have[uint64(r)] {
+				q.Unreadable = append(q.Unreadable, Unreadable{logFileName(r), r.place().Offset()})
 			}
 		})
 	}

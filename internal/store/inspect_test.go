@@ -62,7 +62,7 @@ func newSample(t *testing.T) *sample {
 
 func (s *sample) open() {
 	var err error
-	s.d, _, err = OpenDisk(DiskConfig{FS: s.on, Dir: sampleDir, FileBytes: 1 << 20}, nothing{})
+	s.d, _, err = OpenDisk(DiskConfig{FS: s.on, Dir: sampleDir, FileBytes: 1 << 20}, &keeping{held: map[queue.ID]map[queue.Seq]Ref{}})
 	s.must(err)
 }
 
@@ -141,6 +141,7 @@ func (s *sample) checkpoint() {
 			c.Page(queue.ID(q.ID), img)
 		}
 	}
+	c.Blobs()
 	s.must(c.Finish())
 }
 
@@ -154,7 +155,11 @@ func contents(t *testing.T, in *Inspection) map[string]map[queue.Seq]string {
 	if err := in.Records(func(e seglog.Entry) error {
 		return in.eachHeld(e, func(p *Published, holders []holder) error {
 			for _, h := range holders {
-				got[h.q.Name][h.seq] = string(message.Record(p.Message).AppendBody(nil))
+				body, err := in.Body(nil, p)
+				if err != nil {
+					t.Error(err)
+				}
+				got[h.q.Name][h.seq] = string(body)
 			}
 			return nil
 		})

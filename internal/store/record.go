@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/warrenmq/warren/internal/core/queue"
+	"github.com/warrenmq/warren/internal/seglog"
 )
 
 // Record types in the log. They, the payloads below and recordVersion are part
@@ -16,6 +17,7 @@ const (
 	recDelivered    = 3
 	recReturned     = 4
 	recDied         = 5
+	recPublishLarge = 6
 	recQueue        = 10
 	recQueueGone    = 11
 	recExchange     = 12
@@ -35,15 +37,20 @@ var ErrFormat = errors.New("store: a record that this version does not understan
 //	12 time to live, ms i64, -1 for none
 //	20 per queue: queue id u64 | seq + 1 u64, 0 if the queue did not take it | count u32
 //	   the message: the frames of its publish, back to back
+//
+// A large publish record is the same, but for the blob's id u64 before the message,
+// which has no body frames.
 const (
 	publishFixedBytes = 20
 	publishQueueBytes = 20
+	blobIDBytes       = 8 // that a large one has more
 )
 
 // MaxQueues is how many queues a publish record can name.
 const MaxQueues = 1<<16 - 1
 
-// PublishBytes is the payload of a publish record.
+// PublishBytes is the payload of a publish record, that of a large one without
+// the blob.
 func PublishBytes(queues, messageBytes int) int {
 	return publishFixedBytes + queues*publishQueueBytes + messageBytes
 }
@@ -55,6 +62,7 @@ type Published struct {
 	Time      queue.Time // of the enqueue; deadlines count from it
 	TTLMillis int64
 	Message   []byte // aliases the record
+	Blob      uint64 // the id of the blob with its body, 0 if Message has it
 	payload   []byte
 }
 
@@ -64,7 +72,12 @@ func PutPublish(payload []byte, p *Published, queues int) {
 	binary.LittleEndian.PutUint16(payload[2:], uint16(queues))
 	binary.LittleEndian.PutUint64(payload[4:], uint64(p.Time))
 	binary.LittleEndian.PutUint64(payload[12:], uint64(p.TTLMillis))
-	copy(payload[publishFixedBytes+queues*publishQueueBytes:], p.Message)
+	rest := payload[publishFixedBytes+queues*publishQueueBytes:]
+	if p.Blob != 0 {
+		binary.LittleEndian.PutUint64(rest, p.Blob)
+		rest = rest[blobIDBytes:]
+	}
+	copy(rest, p.Message)
 }
 
 // PutQueue fills in the i-th queue: under which seq it took the message.
@@ -79,7 +92,7 @@ func PutQueue(payload []byte, i int, id queue.ID, seq queue.Seq, taken bool, cou
 	binary.LittleEndian.PutUint32(b[16:], count)
 }
 
-func parsePublish(payload []byte) (p Published, err error) {
+func parsePublish(typ uint8, payload []byte) (p Published, err error) {
 	if len(payload) < publishFixedBytes {
 		return p, fmt.Errorf("%w: a publish of %d bytes", ErrFormat, len(payload))
 	}
@@ -87,12 +100,26 @@ func parsePublish(payload []byte) (p Published, err error) {
 	p.Time = queue.Time(binary.LittleEndian.Uint64(payload[4:]))
 	p.TTLMillis = int64(binary.LittleEndian.Uint64(payload[12:]))
 	body := publishFixedBytes + p.queues(payload)*publishQueueBytes
+	if typ == recPublishLarge {
+		body += blobIDBytes
+	}
 	if body > len(payload) {
 		return p, fmt.Errorf("%w: a publish of %d bytes to %d queues", ErrFormat, len(payload), p.queues(payload))
+	}
+	if typ == recPublishLarge {
+		p.Blob = binary.LittleEndian.Uint64(payload[body-blobIDBytes:])
 	}
 	p.payload = payload
 	p.Message = payload[body:]
 	return p, nil
+}
+
+// BlobName is the file with the message's body, "" if the record has it.
+func (p *Published) BlobName() string {
+	if p.Blob == 0 {
+		return ""
+	}
+	return blobName(p.Blob)
 }
 
 func (p *Published) queues(payload []byte) int { return int(binary.LittleEndian.Uint16(payload[2:])) }
@@ -108,8 +135,20 @@ func (p *Published) Queues(f func(id queue.ID, seq queue.Seq, count uint32)) {
 }
 
 // messageOf is the message of a publish record that has been checked.
-func messageOf(payload []byte) []byte {
-	return payload[publishFixedBytes+int(binary.LittleEndian.Uint16(payload[2:]))*publishQueueBytes:]
+func messageOf(typ uint8, payload []byte) []byte {
+	at := publishFixedBytes + int(binary.LittleEndian.Uint16(payload[2:]))*publishQueueBytes
+	if typ == recPublishLarge {
+		at += blobIDBytes
+	}
+	return payload[at:]
+}
+
+// publishRef is the reference to the message of a publish record.
+func publishRef(e seglog.Entry) Ref {
+	if e.Type == recPublishLarge {
+		return refAt(e.Place) | blobRef
+	}
+	return refAt(e.Place)
 }
 
 // Settled, delivered, returned and died records:

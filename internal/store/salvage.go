@@ -38,8 +38,18 @@ func (in *Inspection) Salvage(dir string) error {
 	}
 	defs = append(append(defs, in.Bindings...), Definition{Kind: Counters, ID: in.LastID})
 	d.Define(defs...)
+	copied := map[uint64]*Blob{}
 	err = in.Records(func(e seglog.Entry) error {
-		return in.eachHeld(e, func(p *Published, holders []holder) error { return copyHeld(d, p, holders) })
+		return in.eachHeld(e, func(p *Published, holders []holder) error {
+			if p.Blob != 0 && copied[p.Blob] == nil {
+				b, err := in.copyBlob(d, p)
+				if err != nil {
+					return err
+				}
+				copied[p.Blob] = b
+			}
+			return copyHeld(d, p, holders, copied[p.Blob])
+		})
 	})
 	for _, q := range in.Queues {
 		if err == nil {
@@ -57,14 +67,12 @@ func (in *Inspection) Salvage(dir string) error {
 }
 
 // copyHeld writes a message for the queues that hold it.
-func copyHeld(d *Disk, p *Published, holders []holder) error {
+func copyHeld(d *Disk, p *Published, holders []holder, blob *Blob) error {
 	if err := d.WaitRoom(); err != nil {
 		return err
 	}
-	size := PublishBytes(len(holders), len(p.Message))
-	g := d.Reserve(1, size, false)
-	b, _ := g.Add(size, len(holders))
-	PutPublish(b, p, len(holders))
+	g := d.Reserve(1, PublishedBytes(len(holders), len(p.Message), blob), false)
+	b, _ := g.Publish(p, len(holders), len(holders), blob)
 	for i, h := range holders {
 		PutQueue(b, i, queue.ID(h.q.ID), h.seq, true, h.count)
 	}

@@ -23,6 +23,7 @@ type Content struct {
 	phase    phase
 	owned    bool
 	discard  bool   // the body is over the limit: count it, keep nothing
+	diverted bool   // the body goes elsewhere
 	raw      []byte // frames so far
 	own      []byte // memory for raw once owned; kept for the next message
 	left     uint64 // body bytes still to come
@@ -49,7 +50,7 @@ func (c *Content) Busy() bool { return c.phase != idle }
 // Begin starts with a whole basic.publish frame. maxFrame is the negotiated
 // frame_max, the bound for merged body frames.
 func (c *Content) Begin(frame []byte, maxFrame uint32) {
-	c.phase, c.owned, c.discard, c.raw, c.lastBody = wantHeader, false, false, frame, 0
+	c.phase, c.owned, c.discard, c.diverted, c.raw, c.lastBody = wantHeader, false, false, false, frame, 0
 	c.maxFrame = maxFrame
 }
 
@@ -106,7 +107,7 @@ func (c *Content) Body(frame []byte) (done bool, err *wire.Error) {
 		return false, nil
 	}
 	c.left -= uint64(payload)
-	if c.discard {
+	if c.discard || c.diverted {
 		return c.finish(), nil
 	}
 	if payload < mergeBelow && (c.left > 0 || c.lastBody > 0) && !c.owned {
@@ -121,6 +122,16 @@ func (c *Content) Body(frame []byte) (done bool, err *wire.Error) {
 	c.add(frame)
 	return c.finish(), nil
 }
+
+// Divert tells, after Header, that the caller takes the body, from every frame that
+// Body then accepts. Raw is the publish and its header only.
+func (c *Content) Divert() { c.diverted = c.phase == wantBody && !c.discard }
+
+// Diverted tells whether the caller takes the body.
+func (c *Content) Diverted() bool { return c.diverted }
+
+// Kept tells whether a body will be kept that is still to come.
+func (c *Content) Kept() bool { return c.phase == wantBody && !c.discard }
 
 // TooLarge is the error for a complete content whose body was over the limit,
 // nil for any other.

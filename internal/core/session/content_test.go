@@ -101,6 +101,37 @@ func checkRecord(t interface{ Fatalf(string, ...any) }, c *session.Content, body
 	}
 }
 
+// TestDivertedContent: the caller takes the body; the record is the rest, and what
+// comes is checked as ever.
+func TestDivertedContent(t *testing.T) {
+	var c session.Content
+	head := appendPublish(nil, 10_000)
+	feed(t, &c, head, 0, 1<<20)
+	if !c.Kept() {
+		t.Error("the body that is to come will not be kept")
+	}
+	c.Divert()
+	c.Detach()
+	feed(t, &c, appendBody(nil, make([]byte, 100)), 0, 1<<20) // a crumb
+	if done, err := c.Body(appendBody(nil, make([]byte, 9_901))); done || err == nil {
+		t.Errorf("a body that is too long: done %t, %v", done, err)
+	}
+	if !feed(t, &c, appendBody(nil, make([]byte, 9_900)), 0, 1<<20) || !c.Diverted() {
+		t.Error("not done")
+	}
+	if !bytes.Equal(c.Raw(), head) || !c.Owned() {
+		t.Errorf("the record has %d bytes, want the %d of its head", len(c.Raw()), len(head))
+	}
+	if feed(t, &c, appendPublish(nil, 10), 0, 1<<20); c.Diverted() {
+		t.Error("the next one is diverted as well")
+	}
+	c.Abandon()
+	feed(t, &c, appendPublish(nil, 10_000), 0, 100)
+	if c.Divert(); c.Kept() || c.Diverted() {
+		t.Error("a body that is too large is not dropped")
+	}
+}
+
 // TestContentIsTheBody sends bodies cut into frames at random, over read
 // buffers that end at random and are overwritten after that, with other frames
 // in between: the record always equals the body.
