@@ -70,7 +70,7 @@ func plain(value any, depth int) (any, error) {
 	switch kind := v.Kind(); {
 	case v.CanInt():
 		return tagged(kind.String(), strconv.FormatInt(v.Int(), 10)), nil
-	case v.CanUint() && kind != reflect.Uintptr:
+	case kind == reflect.Uint8:
 		return tagged(kind.String(), strconv.FormatUint(v.Uint(), 10)), nil
 	case v.CanFloat():
 		return tagged(kind.String(), strconv.FormatFloat(v.Float(), 'g', -1, 64)), nil
@@ -149,7 +149,6 @@ func typed(raw any) (any, error) {
 // typedText reads the value of a tagged type.
 func typedText(name, text string) (any, error) {
 	integer := func(bits int) (int64, error) { return strconv.ParseInt(text, 10, bits) }
-	unsigned := func(bits int) (uint64, error) { return strconv.ParseUint(text, 10, bits) }
 	switch name {
 	case "text":
 		b, err := base64.StdEncoding.DecodeString(text)
@@ -172,20 +171,9 @@ func typedText(name, text string) (any, error) {
 		return int32(n), err
 	case "int64":
 		return integer(64)
-	case "uint":
-		n, err := unsigned(64)
-		return uint(n), err
 	case "uint8":
-		n, err := unsigned(8)
+		n, err := strconv.ParseUint(text, 10, 8)
 		return uint8(n), err
-	case "uint16":
-		n, err := unsigned(16)
-		return uint16(n), err
-	case "uint32":
-		n, err := unsigned(32)
-		return uint32(n), err
-	case "uint64":
-		return unsigned(64)
 	case "float32":
 		f, err := strconv.ParseFloat(text, 32)
 		return float32(f), err

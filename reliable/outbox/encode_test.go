@@ -16,7 +16,7 @@ func headerValue() *rapid.Generator[any] {
 			rapid.Just[any](nil), rapid.Bool().AsAny(), rapid.String().AsAny(), rapid.SliceOfN(rapid.Byte(), 1, 5).AsAny(),
 			rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) any { return string(b) }),
 			rapid.Int().AsAny(), rapid.Int8().AsAny(), rapid.Int16().AsAny(), rapid.Int32().AsAny(), rapid.Int64().AsAny(),
-			rapid.Uint().AsAny(), rapid.Uint8().AsAny(), rapid.Uint16().AsAny(), rapid.Uint32().AsAny(), rapid.Uint64().AsAny(),
+			rapid.Uint8().AsAny(),
 			rapid.Float32().AsAny(), rapid.Float64().AsAny(), rapid.SampledFrom([]any{math.Inf(1), math.MaxFloat64, float32(0.1)}),
 			rapid.Map(rapid.Int64Range(0, 1<<37), func(n int64) any { return time.Unix(n, 5000).UTC() }),
 		)
@@ -70,7 +70,7 @@ func TestHeadersThatCannotBe(t *testing.T) {
 	}
 	for what, headers := range map[string]map[string]any{
 		"struct": {"a": struct{}{}}, "channel": {"a": make(chan int)}, "deep": {"a": deep},
-		"map": {"a": map[int]any{}}, "inner": {"a": []any{func() {}}},
+		"map": {"a": map[int]any{}}, "unsigned": {"a": uint32(1)}, "inner": {"a": []any{func() {}}},
 		"name": {"a": table{"\xff": 1}}, "year": {"a": time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		if _, err := encodeHeaders(headers); err == nil || !strings.Contains(err.Error(), `"a"`) {

@@ -29,8 +29,8 @@ type Message struct {
 	Exchange   string // "" is the default exchange
 	RoutingKey string
 	Properties Properties
-	// Headers may hold what an AMQP field table may: nil, bool, integers, floats, string, []byte, time.Time,
-	// lists and maps of them. The relay gets the same types back, with lists as []any, maps as map[string]any
+	// Headers may hold what AMQP clients can send: nil, bool, byte and signed integers, floats, string, []byte,
+	// time.Time, lists and maps of them. The relay gets the same types back, with lists as []any, maps as map[string]any
 	// and times in UTC.
 	Headers   map[string]any
 	Body      []byte

@@ -64,7 +64,7 @@ func packages() map[string]string {
 		"amqp": "github.com/rabbitmq/amqp091-go", "broker": "github.com/warrenmq/warren/broker",
 		"brokertest": "github.com/warrenmq/warren/brokertest", "dedup": "github.com/warrenmq/warren/reliable/dedup",
 		"sqlstore": "github.com/warrenmq/warren/reliable/dedup/sqlstore", "outbox": "github.com/warrenmq/warren/reliable/outbox",
-		"sql": "database/sql", "context": "context", "errors": "errors",
+		"reliable": "github.com/warrenmq/warren/reliable", "sql": "database/sql", "context": "context", "errors": "errors",
 		"fmt": "fmt", "http": "net/http", "log": "log", "slog": "log/slog", "net": "net", "os": "os", "testing": "testing", "time": "time",
 	}
 }
