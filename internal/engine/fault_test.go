@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warrenmq/warren/internal/seglog"
 	"github.com/warrenmq/warren/internal/vfs"
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -389,6 +390,45 @@ func TestEveryOperationOfAStartFails(t *testing.T) {
 		}
 	}
 	t.Logf("%d operations, %d starts refused", n, refused)
+}
+
+// TestEveryReadOfAStartFails lets each operation that looks at the directory fail,
+// of the manifest, the checkpoint and the log: the start is refused with that error,
+// which is no damage, or does without; nothing is changed by it.
+func TestEveryReadOfAStartFails(t *testing.T) {
+	const reads = vfs.OpOpen | vfs.OpOpenRead | vfs.OpRead | vfs.OpSize | vfs.OpList | vfs.OpStat | vfs.OpLock
+	sample := damageSample(t).CrashClone(vfs.KeepAll, nil)
+	count := vfs.NewFault(sample.Clone())
+	openDurable(t, count).Abandon()
+	n := count.Count(reads)
+	refused, manifest := 0, 0
+	for k := 1; k <= n; k++ {
+		mem := sample.Clone()
+		fault := vfs.NewFault(mem)
+		fault.Add(vfs.Rule{Kinds: reads, Nth: k, Sticky: k%2 == 0, Err: syscall.EIO, Before: func(op vfs.Op) {
+			if strings.HasSuffix(op.Name, "MANIFEST") {
+				manifest++
+			}
+		}})
+		e, err := New(durableConfig(fault, newHandClock()))
+		switch {
+		case err == nil:
+			e.Abandon()
+		case !errors.Is(err, syscall.EIO):
+			t.Errorf("operation %d fails with an input/output error, the start with %v", k, err)
+		case errors.Is(err, seglog.ErrDamaged):
+			t.Errorf("operation %d fails with an input/output error, which is called damage: %v", k, err)
+		default:
+			refused++
+		}
+		if how := damagedStart(t, mem, fmt.Sprintf("operation %d of %d", k, n)); how != "same" {
+			t.Errorf("operation %d of %d: the next start: %s", k, n, how)
+		}
+	}
+	t.Logf("%d operations, %d starts refused", n, refused)
+	if refused < n/2 || manifest == 0 {
+		t.Errorf("of %d operations that fail %d have the start refused; %d were the manifest's", n, refused, manifest)
+	}
 }
 
 // damageSample is a directory after a kill with checkpoint and several files:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -310,11 +311,20 @@ func errCheckpoint(name string, at int64, why string) error {
 	return fmt.Errorf("%w: %s at offset %d: %s", seglog.ErrDamaged, name, at, why)
 }
 
+// errOpening is the error for a file that a checkpoint needs. One that is not there
+// is damage; one that cannot be read for another reason may be whole.
+func errOpening(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s: %w", seglog.ErrDamaged, name, err)
+	}
+	return fmt.Errorf("open %s: %w", name, err)
+}
+
 // loadCheckpoint hands what is in a checkpoint to r.
 func (d *Disk) loadCheckpoint(m seglog.Mark, r Restorer) error {
 	f, err := d.cfg.FS.OpenRead(filepath.Join(d.cfg.Dir, m.Name))
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", seglog.ErrDamaged, m.Name, err)
+		return errOpening(m.Name, err)
 	}
 	defer f.Close()
 	size, err := f.Size()

@@ -241,7 +241,7 @@ func (p *pageFiles) openNamed(d *Disk, number uint32) (*pageFile, error) {
 	name := pageFileName(number)
 	f, err := d.cfg.FS.OpenRead(filepath.Join(d.cfg.Dir, name))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", seglog.ErrDamaged, name, err)
+		return nil, errOpening(name, err)
 	}
 	size, err := f.Size()
 	if err != nil {
