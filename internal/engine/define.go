@@ -152,7 +152,11 @@ func (r *restorer) deleteQueue(id queue.ID) {
 	q.vh.top.DeleteQueue(q.def.Name)
 	q.dead = true
 	var out queue.Output
+	q.mu.Lock()
+	q.dead = true
+	r.e.timers.disarm(q) // it would delete another queue of that name, when its time is over
 	q.m.Close(&out)
+	q.mu.Unlock()
 	for _, e := range out.Released {
 		r.disk.Release(store.Ref(e.Ref), 1)
 	}

@@ -176,3 +176,26 @@ func TestReplayCountsAsLogged(t *testing.T) {
 		}
 	}
 }
+
+// TestDeletedQueueStaysDeleted reads of a queue that expires when it is not used, and
+// of its end: another one of that name is not its business.
+func TestDeletedQueueStaysDeleted(t *testing.T) {
+	fsys := vfs.NewMem()
+	e := openDurable(t, fsys)
+	_, ch := open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true, Arguments: arguments("x-expires", 500)})
+	must(t, ch.DeleteQueue(&wire.QueueDelete{Queue: "q"}, func(uint32) {}))
+	e.Abandon()
+	clock := newHandClock()
+	e, err := New(durableConfig(fsys, clock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Abandon()
+	_, ch = open(t, e)
+	declare(t, ch, &wire.QueueDeclare{Queue: "q", Durable: true})
+	clock.advance(time.Second)
+	if queueNamed(e, "q") == nil {
+		t.Error("the new queue is gone with the time of the old one")
+	}
+}
