@@ -23,6 +23,45 @@ type deadItem struct {
 	blob       *store.Blob // has its body, else nil; held until it has been moved
 }
 
+// dies puts a dead letter behind those of the same queue that have not been moved
+// yet. One worker moves all of them, so that they arrive in their order. Called
+// with q.mu held.
+func (w *worker) dies(q *Queue, d deadItem) {
+	q.dying = append(q.dying, d)
+	if !q.burying {
+		q.burying = true
+		w.graves = append(w.graves, q)
+	}
+}
+
+// moveRounds is how often a worker looks for dead letters that others have added:
+// then it has its own work to do.
+const moveRounds = 16
+
+// moveAllDead moves a queue's dead letters. Called without locks.
+func (w *worker) moveAllDead(q *Queue) {
+	for range moveRounds {
+		q.mu.Lock()
+		w.dead, q.dying = q.dying, w.dead[:0]
+		if len(w.dead) == 0 {
+			q.burying = false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		for i := range w.dead {
+			w.moveDead(&w.dead[i])
+		}
+		clear(w.dead)
+	}
+	w.e.background.Go(func() {
+		next := newWorker(w.e)
+		next.begin(w.e.now())
+		next.graves = append(next.graves, q)
+		next.finish()
+	})
+}
+
 // moveDead publishes a dead letter to its exchange and ends it in its source.
 // A missing exchange, or one that routes nowhere, drops it (at most once, as
 // RabbitMQ's default strategy), or leaves it where it is (at least once). Called

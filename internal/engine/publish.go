@@ -571,7 +571,7 @@ func (w *worker) refused(q *Queue, it *item, v queue.Verdict) {
 	}
 	it.nacked = true
 	if v == queue.RefusedToDLX {
-		w.dead = append(w.dead, deadItem{q: q, refused: true, Dead: queue.Dead{
+		w.dies(q, deadItem{q: q, refused: true, Dead: queue.Dead{
 			Entry: queue.Entry{Ref: uint64(it.ref), BodyBytes: it.bodyBytes, Flags: it.flags}, Reason: queue.MaxLen}})
 		return // the reference goes with the dead letter
 	}

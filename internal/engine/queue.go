@@ -23,6 +23,8 @@ type Queue struct {
 	counted  bool          // a quorum queue: it keeps everything, and receivers see how often a message has come back
 	dead     bool          // deleted: publishers route again, everybody else gives up
 	fetching bool          // a goroutine brings the head into memory
+	dying    []deadItem    // dead letters in order, to be moved
+	burying  bool          // a worker moves them, and nobody else may
 	armed    queue.Time    // when the timers will call; Never if they will not
 	timer    timerEntry    // the timers' own
 	meter    *status.Meter // of those that somebody looks at

@@ -18,7 +18,8 @@ type worker struct {
 	rel    store.Releaser
 	pos    session.Position // highest log position appended in this run
 	facts  seglog.LSN       // the position behind the facts that were logged last
-	dead   []deadItem       // dead letters to move once no lock is held
+	graves []*Queue         // whose dead letters this worker moves once no lock is held
+	dead   []deadItem       // those of one of them, being moved
 	unused []unusedQueue    // queues to delete once no lock is held
 	bcc    []byte           // records rewritten without their BCC header
 	tried  []byte           // records rewritten with their counts
@@ -68,7 +69,7 @@ func (w *worker) carry(q *Queue) {
 		w.rel.Drop(store.Ref(o.Released[i].Ref))
 	}
 	for _, d := range o.Dead {
-		w.dead = append(w.dead, deadItem{q: q, Dead: d})
+		w.dies(q, deadItem{q: q, Dead: d})
 	}
 	if o.Unused {
 		w.unused = append(w.unused, unusedQueue{q: q})
@@ -91,12 +92,12 @@ func (w *worker) logFacts(q *Queue) {
 // Called without locks. What that sets free may cause more of the same, so it
 // works off lists and never recurses.
 func (w *worker) finish() {
-	for len(w.dead) > 0 || len(w.unused) > 0 {
-		for i := 0; i < len(w.dead); i++ {
-			w.moveDead(&w.dead[i])
+	for len(w.graves) > 0 || len(w.unused) > 0 {
+		for i := 0; i < len(w.graves); i++ {
+			w.moveAllDead(w.graves[i])
 		}
-		clear(w.dead)
-		w.dead = w.dead[:0]
+		clear(w.graves)
+		w.graves = w.graves[:0]
 		for i := 0; i < len(w.unused); i++ {
 			u := w.unused[i]
 			w.e.deleteUnused(w, u.q, u.idle)
