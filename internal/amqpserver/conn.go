@@ -99,7 +99,9 @@ func (c *conn) readLoop() {
 			return
 		}
 		c.eng.Flush()
-		c.settle()
+		if err := c.eng.Coming(c.settle(), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
+			c.fail(0, err)
+		}
 		c.eng.Out.WaitRoom()
 		c.eng.AwaitUnblocked()
 		n, err := c.nc.Read(c.buf[c.w:])
@@ -166,12 +168,14 @@ func (c *conn) endOutput() {
 
 // settle makes the buffer ready for the next read: content that is still being
 // assembled is copied out, the rest moves to the front, and the buffer grows if
-// it is too small for what is coming.
-func (c *conn) settle() {
+// it is too small for what is coming. It returns how many bytes content that is
+// being assembled takes.
+func (c *conn) settle() (heldBytes int64) {
 	keep := c.busy[:0]
 	for _, ch := range c.busy {
 		if ch.content.Busy() {
 			ch.content.Detach()
+			heldBytes += int64(ch.content.HeldBytes())
 			keep = append(keep, ch)
 		} else {
 			ch.listed = false
@@ -190,7 +194,12 @@ func (c *conn) settle() {
 		copy(grown, c.buf[:c.w])
 		c.buf = grown
 	}
+	return heldBytes
 }
+
+// comingMessages is how many messages of full size all connections together may
+// always have half of.
+const comingMessages = 8
 
 // needBytes is how large the buffer should be: what the frame at its start
 // takes, and the full size once a read has filled a small one.

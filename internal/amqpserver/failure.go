@@ -25,6 +25,10 @@ func (c *conn) fail(channelID uint16, e *wire.Error) (over bool) {
 	}
 	c.srv.logger.Info("connection closed", "peer", c.peer, "error", e)
 	c.closing = true
+	for _, ch := range c.busy { // nothing more is read of it
+		ch.content.Abandon()
+	}
+	_ = c.eng.Coming(0, 0) // less is never too much
 	// Channels end before the client hears of it, as in an orderly close: what
 	// was unacknowledged is back in its queues then.
 	c.eng.CloseChannels()

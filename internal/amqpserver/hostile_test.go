@@ -476,3 +476,58 @@ func (g garbage) method() wire.Method {
 	}
 	return &wire.ChannelOpen{}
 }
+
+// TestHalvesOfBodies has connections send most of a large message each and then
+// nothing more: the one that goes beyond what all may hold is closed, the others go
+// on, and what a connection held is free once it is gone.
+func TestHalvesOfBodies(t *testing.T) {
+	const bodyBytes = 1 << 20
+	r := newRig(t, Config{MaxMessageBytes: bodyBytes}, 4<<20)
+	whole := publishFrames(1, "halves", make([]byte, bodyBytes))
+	last := 0 // frame
+	for at := 0; at < len(whole); {
+		_, n, err := wire.ParseFrame(whole[at:], 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, at = at, at+n
+	}
+	// half sends it and reports how the server takes it.
+	half := func(c *raw) wire.Method {
+		c.write(whole[:last])
+		c.send(2, &wire.ChannelOpen{})
+		_, m, err := c.method()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	var held []*raw
+	for {
+		c := r.open(t, tuning{})
+		if len(held) == 0 {
+			c.call(1, &wire.QueueDeclare{Queue: "halves"}, wire.IDQueueDeclareOk)
+		}
+		m := half(c)
+		if m, closed := m.(*wire.ConnectionClose); closed {
+			if m.ReplyCode != wire.ResourceError {
+				t.Errorf("closed with %d %s", m.ReplyCode, m.ReplyText)
+			}
+			break
+		}
+		if held = append(held, c); len(held) > comingMessages+1 {
+			t.Fatalf("%d connections hold most of a message each", len(held))
+		}
+	}
+	if len(held) < comingMessages/2 {
+		t.Errorf("closed after %d connections with most of a message each", len(held))
+	}
+	held[0].write(whole[last:])
+	eventually(t, "the message of another connection arrives", func() bool {
+		return r.open(t, tuning{}).readyCount("halves") == 1
+	})
+	eventually(t, "there is room again", func() bool {
+		_, closed := half(r.open(t, tuning{})).(*wire.ConnectionClose)
+		return !closed
+	})
+}

@@ -21,6 +21,8 @@ type alarm struct {
 	disk    atomic.Bool // free space is low; see setDisk
 	memory  atomic.Bool // bodies use more than the limit
 	freeing atomic.Bool // giveBack is under way
+	// inTx and coming are bytes that no queue has yet; see coming.go.
+	inTx, coming atomic.Int64
 	// sweepAbove is the memory in bodies at which to look for chunks that hold
 	// little; it follows what the last look left.
 	sweepAbove atomic.Int64

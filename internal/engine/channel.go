@@ -125,6 +125,7 @@ func (ch *Channel) Close() {
 	o.mu.Unlock()
 	if ch.tx != nil {
 		back = ch.tx.giveBack(back)
+		ch.tx.end()
 	}
 	ch.settle(w, back, fail)
 	ch.endUpload()

@@ -41,11 +41,10 @@ type txOut struct {
 // it is durable. Messages that a full queue refuses are lost and reported as
 // RabbitMQ does.
 func (ch *Channel) CommitTx(onOk func()) *wire.Error {
-	t := ch.tx
-	if t == nil {
+	if ch.tx == nil {
 		return notTransactional()
 	}
-	ch.tx = &tx{}
+	t := ch.tx.take()
 	c := ch.conn
 	c.Flush() // of other channels, and earlier
 	disk := c.e.disk
@@ -62,7 +61,7 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	if !b.log() {
 		ch.txCommitting = false
 		unlockAll(b.locked)
-		ch.tx = t // what it has settled returns with the channel
+		*ch.tx = *t // what it has settled returns with the channel
 		return errTxTooLarge()
 	}
 	b.publish()
@@ -81,6 +80,7 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	}
 	unlockAll(b.locked)
 	t.dropBlobs()
+	t.end()
 	pos := w.pos
 	c.feedHungry(w)
 	w.finish()

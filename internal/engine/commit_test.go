@@ -160,12 +160,65 @@ func TestTransactionTooLarge(t *testing.T) {
 	fill("many queues", 30_000, 40_000, func(ch *Channel) *wire.Error {
 		return send(ch, publishing{exchange: "amq.fanout", id: 1})
 	})
-	var acks tx
+	acks := tx{alarm: e.alarm}
 	must(t, acks.settle(make([]out, MaxTxBytes/txSettledBytes), ack))
 	if err := acks.settle(make([]out, 1), ack); err == nil || err.Code != wire.PreconditionFailed {
 		t.Errorf("one ack too many: %v", err)
 	}
 	if back := acks.giveBack(nil); len(back) != MaxTxBytes/txSettledBytes+1 {
 		t.Errorf("%d deliveries return with the channel", len(back))
+	}
+}
+
+// TestOpenTransactionsTogether: all of them have a bound that follows the memory
+// limit, and give back what they have counted, however they end.
+func TestOpenTransactionsTogether(t *testing.T) {
+	e := newTestEngine(t, Config{MemoryLimitBytes: 80 << 20}) // so 40 MiB
+	conn, first := open(t, e)
+	declare(t, first, &wire.QueueDeclare{Queue: "q"})
+	begin := func(id uint16, messages int) (*Channel, *wire.Error) {
+		ch := conn.OpenChannel(id)
+		must(t, ch.SelectTx())
+		for range messages {
+			if err := send(ch, publishing{key: "q", id: 1, bodyBytes: 1 << 20}); err != nil {
+				return ch, err
+			}
+		}
+		return ch, nil
+	}
+	for round, end := range []func(ch *Channel){
+		func(ch *Channel) { must(t, ch.CommitTx(func() {})) },
+		func(ch *Channel) { must(t, ch.RollbackTx()) },
+		func(ch *Channel) { ch.Close() },
+	} {
+		large, err := begin(10, 30)
+		must(t, err)
+		other, err := begin(11, 30)
+		if err == nil || err.Scope != wire.ScopeChannel || err.Text != "all open transactions together are larger than 41943040" {
+			t.Errorf("round %d: two of 30 MB: %v", round, err)
+		}
+		other.Close()
+		end(large)
+		if _, err := begin(12, 30); err != nil {
+			t.Errorf("round %d: after the end of the first: %v", round, err)
+		}
+		conn.Channel(12).Close()
+		if n := e.alarm.inTx.Load(); n != 0 {
+			t.Fatalf("round %d: %d bytes are counted still", round, n)
+		}
+		large.Close()
+		_, err = first.Purge("q")
+		must(t, err)
+	}
+	must(t, conn.Coming(50<<20, 0))
+	other, _ := open(t, e)
+	must(t, other.Coming(10<<20, 100<<20))
+	if err := other.Coming(31<<20, 0); err == nil || err.Code != wire.ResourceError || err.Scope != wire.ScopeConnection {
+		t.Errorf("81 of 80 MiB in halves of bodies: %v", err)
+	}
+	other.Close()
+	must(t, conn.Coming(0, 0))
+	if n := e.alarm.coming.Load(); n != 0 {
+		t.Errorf("%d bytes are still to come from nobody", n)
 	}
 }

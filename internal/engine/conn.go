@@ -55,6 +55,7 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
+	coming           int64 // bytes of bodies that are not complete
 	readerHeld       atomic.Bool
 	opened           time.Time
 	tally            connTally
@@ -104,6 +105,7 @@ func (c *Conn) Close() {
 		c.e.churn.connectionsClosed.Add(1)
 	}
 	c.CloseChannels()
+	_ = c.Coming(0, 0) // less is never too much
 	c.Out.Close()
 }
 

@@ -28,6 +28,21 @@ type tx struct {
 	publishes []txPublish
 	bytes     int // of both
 	settled   []txSettle
+	alarm     *alarm
+}
+
+// take empties the transaction into another one. A channel keeps its tx, because
+// others look whether it has one.
+func (t *tx) take() *tx {
+	all := *t
+	*t = tx{alarm: t.alarm}
+	return &all
+}
+
+// end lets go of what the transaction has counted.
+func (t *tx) end() {
+	t.alarm.inTx.Add(-int64(t.bytes))
+	t.bytes = 0
 }
 
 // txPublish is a publish that awaits the commit, with the queues it was routed
@@ -50,7 +65,7 @@ func (ch *Channel) SelectTx() *wire.Error {
 	}
 	if ch.tx == nil {
 		ch.conn.Out.mu.Lock()
-		ch.tx = &tx{}
+		ch.tx = &tx{alarm: ch.conn.e.alarm}
 		ch.conn.Out.mu.Unlock()
 	}
 	return nil
@@ -100,6 +115,10 @@ func (t *tx) grow(bytes int) *wire.Error {
 	if t.bytes+bytes > MaxTxBytes {
 		return errTxTooLarge()
 	}
+	if !t.alarm.growTx(bytes) {
+		return wire.ChannelError(wire.PreconditionFailed,
+			"all open transactions together are larger than %d", t.alarm.maxInTx())
+	}
 	t.bytes += bytes
 	return nil
 }
@@ -131,12 +150,12 @@ func (t *tx) giveBack(dst []out) []out {
 // RollbackTx drops the transaction's publishes; its deliveries are
 // unacknowledged again, under tags the client knows.
 func (ch *Channel) RollbackTx() *wire.Error {
-	t := ch.tx
-	if t == nil {
+	if ch.tx == nil {
 		return notTransactional()
 	}
-	ch.tx = &tx{}
+	t := ch.tx.take()
 	t.dropBlobs()
+	t.end()
 	o := ch.conn.Out
 	o.mu.Lock()
 	defer o.mu.Unlock()

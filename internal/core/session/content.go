@@ -215,3 +215,11 @@ func (c *Content) Trim() {
 		c.own, c.raw = nil, nil
 	}
 }
+
+// HeldBytes is the memory that holds a content that is being assembled.
+func (c *Content) HeldBytes() int {
+	if c.phase == idle || !c.owned {
+		return 0
+	}
+	return cap(c.own)
+}
