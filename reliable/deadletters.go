@@ -116,6 +116,30 @@ type held struct {
 	DeadLetter
 	tag  uint64
 	same identity
+	open openTags
+}
+
+// ack removes the dead letter from its queue.
+func (h *held) ack(ch *amqp.Channel) error {
+	if err := ch.Ack(h.tag, false); err != nil {
+		return err
+	}
+	delete(h.open, h.tag)
+	return nil
+}
+
+// openTags are those that are taken and not settled.
+type openTags map[uint64]bool
+
+// giveBack returns everything at once, which keeps the order.
+func (o openTags) giveBack(ch *amqp.Channel) {
+	last := uint64(0)
+	for tag := range o {
+		last = max(last, tag)
+	}
+	if last > 0 {
+		_ = ch.Nack(last, true, true) // else they come back when the channel closes
+	}
 }
 
 // identity is what duplicates have in common.
@@ -159,33 +183,109 @@ func (d *DeadLetters) visitOn(ctx context.Context, conn *link.Conn, v visitor) e
 	if err != nil {
 		return err
 	}
-	defer ch.Close() // gives back what is not settled, in its place
+	defer ch.Close() // gives back what is not settled
 	q, err := ch.QueueDeclarePassive(d.queue, true, false, false, false, nil)
+	if err == nil {
+		err = ch.Qos(scanBatch, 0, false)
+	}
 	if err != nil {
 		return err
 	}
+	w := &walk{queue: d.queue, ch: ch, expected: q.Messages, visitor: v, open: openTags{}, seen: map[identity]bool{}}
+	defer func() {
+		w.open.giveBack(ch)
+		time.Sleep(d.client.server.settleTime())
+	}()
 	defer v.finish(ctx, ch)
-	seen := map[identity]bool{}
-	for range q.Messages { // not what comes meanwhile, or it might have no end
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		raw, there, err := ch.Get(d.queue, false)
-		if err != nil || !there {
-			return err
-		}
-		h := &held{DeadLetter: deadLetterOf(d.queue, &raw), tag: raw.DeliveryTag}
-		if h.ID != "" {
-			h.same = h.identity()
-			h.Duplicate = seen[h.same]
-			seen[h.same] = true
-		}
-		more, err := v.look(ctx, ch, h)
-		if err != nil || !more {
+	for n := 1; ; n++ {
+		if more, err := w.batch(ctx, fmt.Sprintf("scan-%d", n)); err != nil || !more {
 			return err
 		}
 	}
-	return nil
+}
+
+// walk is one way through a queue. What it takes it takes by consumers, one after
+// the other: RabbitMQ gives back what one consumer has in its order, but not what
+// was got one by one.
+type walk struct {
+	queue    string
+	ch       *amqp.Channel
+	expected int // messages that the queue was said to have
+	taken    int
+	visitor  visitor
+	open     openTags
+	seen     map[identity]bool
+}
+
+const (
+	// scanBatch is how many dead letters a walk's consumer has at a time, which
+	// bounds what is in memory.
+	scanBatch = 500
+	// scanSlack is how many more than the queue was said to have are looked at:
+	// the count lags behind, but what comes all the time has no end.
+	scanSlack = 10_000
+	// scanIdle is how long nothing has to come for the queue to be asked whether
+	// it is empty.
+	scanIdle = 20 * time.Millisecond
+	// scanPatience is how long messages are waited for that the queue was said to
+	// have.
+	scanPatience = 2 * time.Second
+)
+
+// batch takes what one consumer can have. It returns false when the queue is at its
+// end, or the visitor has seen enough.
+func (w *walk) batch(ctx context.Context, tag string) (more bool, err error) {
+	deliveries, err := w.ch.ConsumeWithContext(context.Background(), w.queue, tag, false, false, false, false, nil)
+	if err != nil {
+		return false, err
+	}
+	before, last := len(w.open), time.Now()
+	idle := time.NewTimer(scanIdle)
+	defer idle.Stop()
+	for len(w.open)-before < scanBatch {
+		var raw amqp.Delivery
+		var there bool
+		select {
+		case raw, there = <-deliveries:
+			if !there {
+				return false, errCancelled
+			}
+		case <-idle.C:
+			raw, there, err = w.ch.Get(w.queue, false)
+			switch {
+			case err != nil:
+				return false, err
+			case there:
+			case w.taken >= w.expected || time.Since(last) > scanPatience:
+				return false, nil
+			default: // the rest is on its way, or others have it
+				idle.Reset(scanIdle)
+				continue
+			}
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+		last = time.Now()
+		idle.Reset(scanIdle)
+		if more, err := w.look(ctx, &raw); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, w.ch.Cancel(tag, false)
+}
+
+// look shows a message to the visitor.
+func (w *walk) look(ctx context.Context, raw *amqp.Delivery) (more bool, err error) {
+	h := &held{DeadLetter: deadLetterOf(w.queue, raw), tag: raw.DeliveryTag, open: w.open}
+	w.open[h.tag] = true
+	w.taken++
+	if h.ID != "" {
+		h.same = h.identity()
+		h.Duplicate = w.seen[h.same]
+		w.seen[h.same] = true
+	}
+	more, err = w.visitor.look(ctx, w.ch, h)
+	return more && w.taken < w.expected+scanSlack, err
 }
 
 // Scan goes through the dead letters that the filter chooses, oldest first, and

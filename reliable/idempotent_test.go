@@ -31,7 +31,7 @@ func TestDuplicatesTakeEffectOnce(t *testing.T) {
 			return errors.New("once more")
 		}
 		return nil
-	}, reliable.Idempotent("shipping", store), reliable.Concurrency(4), reliable.Retry(reliable.RetryPolicy{Backoff: reliable.Schedule(0)}))
+	}, reliable.Idempotent("shipping", store, reliable.Lease(time.Second)), reliable.Concurrency(4), reliable.Retry(reliable.RetryPolicy{Backoff: reliable.Schedule(0)}))
 	p := publisher[order](t, c, reliable.ToQueue(orders))
 	for range 5 {
 		for _, id := range []string{"a", "b", "c"} {

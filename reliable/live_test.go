@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,4 +100,78 @@ func live(t *testing.T, url string, kind reliable.QueueType) {
 	if n := count(t, ch, q.Name); n != 0 {
 		t.Errorf("%d messages are left", n)
 	}
+	liveDrains(t, c, q, ch)
+	liveScans(t, c, q, ch)
+}
+
+// liveDrains restarts a consumer again and again with messages on hand.
+func liveDrains(t *testing.T, c *reliable.Client, q reliable.Queue, ch *amqp.Channel) {
+	const messages = 60
+	for round := range 25 {
+		var begun atomic.Int32
+		consumer := consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
+			begun.Add(1)
+			<-ctx.Done()
+			return ctx.Err()
+		}, reliable.Concurrency(10), reliable.Prefetch(messages), reliable.DrainTimeout(time.Millisecond))
+		if round == 0 {
+			publishAll(t, publisher[order](t, c, reliable.ToQueue(q)), messages)
+		}
+		until(t, "the handlers are busy", func() bool { return begun.Load() == 10 })
+		if err := consumer.Stop(within(t, patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, ch, q.DeadLetterQueue()); n != 1 { // from before
+		t.Errorf("drains have made %d dead letters", n-1)
+	}
+	var attempts log[int]
+	consumer := consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
+		attempts.add(m.Attempt)
+		return reliable.Permanent(errors.New("to be scanned"))
+	})
+	until(t, "all are dead letters", func() bool {
+		return attempts.len() >= messages && count(t, ch, q.DeadLetterQueue()) >= messages+1
+	})
+	if err := consumer.Stop(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	// RabbitMQ can forget the last acknowledgements of a channel that is closed.
+	if n := attempts.len(); n > messages+messages/4 {
+		t.Errorf("%d messages have become %d", messages, n)
+	}
+	for _, n := range attempts.all() {
+		if n != 1 {
+			t.Fatalf("drains have counted: attempts %v", attempts.all())
+		}
+	}
+}
+
+// liveScans looks at the dead letters 50 times, and then takes them back.
+func liveScans(t *testing.T, c *reliable.Client, q reliable.Queue, ch *amqp.Channel) {
+	ids := func() (ids []string) {
+		list, err := scan(c.DeadLetters(q), reliable.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range list {
+			ids = append(ids, l.ID)
+		}
+		return ids
+	}
+	first := ids()
+	for i := range 50 {
+		if again := ids(); !slices.Equal(first, again) {
+			at := 0
+			for at < min(len(first), len(again)) && first[at] == again[at] {
+				at++
+			}
+			t.Fatalf("scan %d found %d, the first one %d; they differ from %d on:\n%v\n%v", i, len(again), len(first), at, again[at:], first[at:])
+		}
+	}
+	r, err := c.DeadLetters(q).Redrive(within(t, patience), reliable.Filter{}, reliable.RedriveOptions{})
+	if err != nil || r.Done+r.Duplicates != len(first) || r.Failed != 0 {
+		t.Errorf("%+v %v", r, err)
+	}
+	until(t, "all came back", func() bool { return count(t, ch, q.Name) == r.Done })
 }

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// walk follows a message through the network by its bindings, and returns how long
+// follow takes a message through the network by its bindings, and returns how long
 // it waited and the exchange that it came out of.
-func walk(t *testing.T, topo Topology, exchange, key string) (waited time.Duration, out string) {
+func follow(t *testing.T, topo Topology, exchange, key string) (waited time.Duration, out string) {
 	t.Helper()
 	words := strings.Split(key, ".")
 	for range 2 * delayLevels {
@@ -68,7 +68,7 @@ func TestNetworkDelays(t *testing.T) {
 			return
 		}
 		// The last step is into the queue, which is not one of the network's.
-		waited, out := walk(t, topo, exchange, key)
+		waited, out := follow(t, topo, exchange, key)
 		if waited < d || waited >= d+delayUnit || out != n.out() {
 			t.Errorf("%v waits %v and leaves by %s", d, waited, out)
 		}

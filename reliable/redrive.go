@@ -102,7 +102,7 @@ func (v *redrive) look(ctx context.Context, ch *amqp.Channel, h *held) (bool, er
 	v.report.Matched++
 	if h.Duplicate {
 		if v.settle(ctx, ch); v.back[h.same] {
-			if err := ch.Ack(h.tag, false); err != nil {
+			if err := h.ack(ch); err != nil {
 				return false, err
 			}
 			v.report.Duplicates++
@@ -151,7 +151,7 @@ func (v *redrive) settle(ctx context.Context, ch *amqp.Channel) {
 	for _, s := range v.open {
 		err := s.r.Wait(ctx)
 		if err == nil {
-			err = ch.Ack(s.h.tag, false)
+			err = s.h.ack(ch)
 		}
 		if err != nil {
 			v.report.failed(s.h.ID, err)
@@ -242,7 +242,7 @@ func (p *purge) look(_ context.Context, ch *amqp.Channel, h *held) (bool, error)
 	}
 	p.report.Matched++
 	if !p.dryRun {
-		if err := ch.Ack(h.tag, false); err != nil {
+		if err := h.ack(ch); err != nil {
 			return false, err
 		}
 	}

@@ -3,6 +3,7 @@ package reliable
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -46,6 +47,17 @@ func (s server) queueType() QueueType {
 // unlimitedArgument says that a quorum queue has a delivery limit unless it is
 // declared with -1; older servers have none and refuse the number.
 func (s server) unlimitedArgument() bool { return s.product == warrenMQ || s.rabbitFrom(4, 0) }
+
+// settleTime is how long to keep a channel open after its last acknowledgement.
+// RabbitMQ holds acknowledgements of quorum queues back while many are under way,
+// and forgets them when the channel closes: then messages come again that were
+// done. Nothing tells when it has passed them on; it takes milliseconds.
+func (s server) settleTime() time.Duration {
+	if s.product == rabbitMQ {
+		return 200 * time.Millisecond
+	}
+	return 0
+}
 
 // requeueCounts says that a message given back to a quorum queue by basic.nack
 // counts as delivered, and so comes closer to its delivery limit.

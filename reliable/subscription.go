@@ -153,6 +153,10 @@ func (c *Consumer) keep(sub *subscription) {
 			sub.cancel()
 			c.finish()
 			<-c.step.Done() // the handlers have ended, or were given up
+			sub.settler.flush()
+			if c.kind == Quorum && !sub.gone() {
+				time.Sleep(c.client.server.settleTime())
+			}
 			sub.close()
 			return
 		}
