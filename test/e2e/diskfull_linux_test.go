@@ -174,7 +174,10 @@ func TestDiskFills(t *testing.T) {
 // and lets consumers free it.
 func takenBySomebodyElse(t *testing.T) {
 	dir := smallDisk(t)
-	c := newChecker(fillingStreams(), mixedQueues)
+	streams := fillingStreams()
+	// Smaller than what has a file of its own, because those would make room at once.
+	streams[1].bodyBytes = func(seq uint64) int { return int(100+seq%5*30) << 10 }
+	c := newChecker(streams, mixedQueues)
 	l := filled(t, c, dir)
 	blocked := l.watchBlocked()
 	eventually(t, "publishers are blocked", blocked.Load)
