@@ -133,7 +133,7 @@ func (q *Queue) numbers() status.Queue {
 		Def: q.def, VHost: q.vh.name,
 		Ready: q.m.ReadyCount(), Unacked: q.m.UnackedCount(),
 		ReadyBytes: q.m.ReadyBytes(), UnackedBytes: q.m.UnackedBytes(),
-		Consumers: q.m.ConsumerCount(), Counts: countsOf(q.m.Totals()),
+		Consumers: q.m.ConsumerCount(), Counts: countsOf(q.m.Totals()), Transient: q.m.Totals().Transient,
 	}
 	s.Delayed, s.DelayedBytes = q.m.DelayedCount(), q.m.DelayedBytes()
 	if q.def.Config.AtLeastOnce() {

@@ -135,6 +135,9 @@ func (q *request) queueNumbers(o object, s *status.Queue) object {
 	if d := s.Def.Config; d.Type == topology.Quorum {
 		o = append(o, member{"messages_dlx", s.Dying}, member{"message_bytes_dlx", s.DyingBytes}, member{"messages_delayed", s.Delayed})
 	}
+	if s.Def.Durable {
+		o = o.with("messages_transient_published", s.Transient)
+	}
 	return withStats(o, messageStats(&s.Counts, &s.Rates, []status.Kind{status.Publish}))
 }
 

@@ -95,6 +95,7 @@ func (m *Machine) Enqueue(now Time, msg Message, out *Output) Verdict {
 	m.ready++
 	m.readyBytes += int64(msg.BodyBytes)
 	m.totals.Published++
+	m.totals.Transient += uint64(1 - msg.Flags&Persistent)
 	out.LastSeq = makeSeq(level, pos)
 	if msg.Flags&Persistent != 0 && !out.NoEnqueued {
 		out.Facts = append(out.Facts, Fact{Kind: Enqueued, Seq: out.LastSeq, Entry: msg.Entry})

@@ -4,6 +4,7 @@ package queue
 // made. They only grow.
 type Totals struct {
 	Published      uint64 // taken in, by whatever way
+	Transient      uint64 // of these, those that a restart loses
 	Delivered      uint64 // handed to consumers that acknowledge
 	DeliveredNoAck uint64 // handed to consumers that do not
 	Got            uint64 // polled, to be acknowledged

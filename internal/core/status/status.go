@@ -36,6 +36,9 @@ type Queue struct {
 	Delayed      int
 	DelayedBytes int64
 	Consumers    int
+	// Transient counts the messages that came in since the start and that a restart
+	// would have lost.
+	Transient uint64
 	// Willing tells whether a consumer would take a message now, or there is none
 	// that could.
 	Willing bool
