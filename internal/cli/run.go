@@ -117,7 +117,7 @@ amqp://guest:guest@localhost:5672/.`,
 	add("broker", lesson, serveCommand(), hashPasswordCommand())
 	add("data", checkCommand(), dumpCommand(), salvageCommand())
 	add("messages", publishCommand(), consumeCommand(), getCommand(), benchCommand())
-	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand(), topologyCommand())
+	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand(), topologyCommand(), doctorCommand())
 	root.AddCommand(versionCommand())
 	return root
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -23,29 +24,23 @@ type managed struct {
 	t        *testing.T
 	url, api string
 	ch       *amqp.Channel
+	vhost    string
 	prefix   string // of names
-	queues   []string
 }
 
 func newManaged(t *testing.T) *managed {
 	t.Helper()
-	m := &managed{t: t, url: os.Getenv(peerEnv), api: os.Getenv(peerAPIEnv), prefix: "cli" + strings.ToLower(rand.Text()[:10])}
+	m := &managed{t: t, url: os.Getenv(peerEnv), api: os.Getenv(peerAPIEnv), vhost: "/", prefix: "cli" + strings.ToLower(rand.Text()[:10])}
 	switch {
 	case m.url == "":
 		m.embed()
 	case m.api == "":
 		t.Skipf("%s is not set: the broker of %s has no management API for this test", peerAPIEnv, peerEnv)
+	default:
+		m.ownVHost()
 	}
 	t.Setenv(urlEnv, m.url)
 	m.ch = m.channel()
-	t.Cleanup(func() {
-		ch := m.channel()
-		for _, q := range m.queues {
-			if _, err := ch.QueueDelete(q, false, false, false); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 	return m
 }
 
@@ -69,6 +64,33 @@ func (m *managed) embed() {
 		b.Shutdown(ctx) // an error only says that clients were cut
 	})
 	m.url, m.api = "amqp://guest:guest@"+addresses[0]+"/", "http://"+addresses[1]
+}
+
+// ownVHost makes a virtual host for the test on RabbitMQ, and deletes it with all
+// that is in it.
+func (m *managed) ownVHost() {
+	ask := func(method, path, body string) {
+		m.t.Helper()
+		r, err := http.NewRequest(method, m.api+"/api/"+path, strings.NewReader(body))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		r.SetBasicAuth("guest", "guest")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode/100 != 2 {
+			m.t.Fatalf("%s %s: %s", method, path, answer.Status)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	}
+	m.vhost = m.prefix
+	ask(http.MethodPut, "vhosts/"+m.vhost, "{}")
+	m.t.Cleanup(func() { ask(http.MethodDelete, "vhosts/"+m.vhost, "") })
+	ask(http.MethodPut, "permissions/"+m.vhost+"/guest", `{"configure":".*","write":".*","read":".*"}`)
+	m.url = strings.TrimSuffix(m.url, "/") + "/" + m.vhost
 }
 
 // channel is one on a connection of its own.
@@ -96,17 +118,12 @@ func (m *managed) queue(name string, args amqp.Table) string {
 	return name
 }
 
-// own is a name of the test, of a queue that is deleted after it.
-func (m *managed) own(name string) string {
-	name = m.prefix + "." + name
-	m.queues = append(m.queues, name)
-	return name
-}
+// own is a name of the test.
+func (m *managed) own(name string) string { return m.prefix + "." + name }
 
 func TestTopologyApplyAndVerify(t *testing.T) {
 	m := newManaged(t)
 	orders := m.own("orders")
-	m.queues = append(m.queues, orders+".dlq")
 	got := run(t, "", "topology", "verify", orders)
 	if got.code != exitFailed || !strings.Contains(got.stdout, "queue "+orders+": missing\n") {
 		t.Errorf("before: %+v", got)

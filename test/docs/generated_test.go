@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/warrenmq/warren/internal/config"
+	"github.com/warrenmq/warren/internal/doctor"
 )
 
 // TestGeneratedTables compares the tables that are made from the code with what
@@ -20,6 +21,7 @@ func TestGeneratedTables(t *testing.T) {
 		{"docs/configuration.md", "settings", settingsTable()},
 		{"docs/compatibility.md", "deviations", reasonsTable(t, "deviations.txt")},
 		{"docs/management.md", "api-deviations", apiDeviations(t)},
+		{"docs/doctor.md", "checks", checksTable()},
 		{"docs/compatibility.md", "later", reasonsTable(t, "later.txt")},
 	} {
 		file := filepath.Join(root, table.page)
@@ -40,6 +42,16 @@ func TestGeneratedTables(t *testing.T) {
 				table.page, table.name, table.want)
 		}
 	}
+}
+
+// checksTable is what warren doctor looks for.
+func checksTable() string {
+	var b strings.Builder
+	b.WriteString("| check | finds | severity | seen when |\n|---|---|---|---|\n")
+	for _, c := range doctor.Checks() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", c.Name, c.Finds, c.Worst, c.When)
+	}
+	return b.String()
 }
 
 func settingsTable() string {

@@ -2,7 +2,8 @@
 # The RabbitMQ of Debian's stable release (3.10 on bookworm) as a reference broker to compare with.
 # It runs as a user of its own, without systemd, from a temporary data folder, next to any other RabbitMQ.
 #   rabbitmq-debian.sh start [PORT]       install if missing (needs root), start with fresh data on
-#                                         127.0.0.1:PORT (default 5674), print the AMQP URL once it answers
+#                                         127.0.0.1:PORT (default 5674), print the AMQP URL once it answers;
+#                                         the management API is at http://127.0.0.1:PORT+15000
 #   rabbitmq-debian.sh ctl PORT ARGS...   rabbitmqctl against that node
 #   rabbitmq-debian.sh pid [PORT]         its process id
 #   rabbitmq-debian.sh stop [PORT]        stop it and remove its data
@@ -40,8 +41,8 @@ start() {
   answers && return
   install_package
   rm -rf "$dir"; mkdir -p "$dir/log"
-  : > "$dir/env.conf"; echo '[].' > "$dir/enabled_plugins"
-  printf 'loopback_users.guest = true\nlog.console = false\n' > "$dir/rabbitmq.conf"
+  : > "$dir/env.conf"; echo '[rabbitmq_management].' > "$dir/enabled_plugins"
+  printf 'loopback_users.guest = true\nlog.console = false\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %s\n' $((port + 15000)) > "$dir/rabbitmq.conf"
   if [ "$(id -u)" = 0 ]; then chown -R rabbitmq:rabbitmq "$dir"; fi
   (as_peer setsid nohup "$bin/rabbitmq-server" > "$dir/out" 2>&1 < /dev/null &)
   for _ in $(seq 240); do answers && return; sleep 0.25; done
@@ -61,5 +62,5 @@ start) start; echo "amqp://guest:guest@127.0.0.1:$port/" ;;
 stop)  stop ;;
 pid)   cat "$dir/pid" ;;
 ctl)   shift 2; as_peer "$bin/rabbitmqctl" -q "$@" ;;
-*)     sed -n 2,9p "$0" >&2; exit 2 ;;
+*)     sed -n 2,10p "$0" >&2; exit 2 ;;
 esac
