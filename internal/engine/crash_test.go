@@ -24,6 +24,7 @@ import (
 // Then it goes on from there, up to some generations.
 //
 //	ENGINE_SEEDS=10000 go test ./internal/engine -run 'TestCrash$' -timeout 3h -v
+//	ENGINE_FIRST=5000 ENGINE_SEEDS=5000 …                        // those from 5000 on
 //	ENGINE_SEED=17 go test ./internal/engine -run 'TestCrash$'   // replays one
 //
 // The engine's committer runs at its own pace: a seed fixes the operations, and
@@ -35,14 +36,15 @@ func crashSeeds(t *testing.T, quick uint64) (from, to uint64) {
 		if err != nil && os.Getenv(name) != "" {
 			t.Fatalf("%s: %v", name, err)
 		}
-		return n
+		return n // 0 if it is not set
 	}
 	if os.Getenv("ENGINE_SEED") != "" {
 		n := number("ENGINE_SEED")
 		return n, n + 1
 	}
 	if n := number("ENGINE_SEEDS"); n > 0 {
-		return 0, n
+		first := number("ENGINE_FIRST")
+		return first, first + n
 	}
 	return 0, quick
 }
