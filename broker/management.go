@@ -43,7 +43,7 @@ func newManagement(b *Broker, c *Config, users *auth.Users) *management {
 	m.api = mgmt.New(mgmt.Config{
 		Topology: b.engine, Lookup: b.engine, Clients: b.engine, Sums: b.engine, Messages: b.engine, Changes: b.engine,
 		CloseConnection: b.server.CloseConnection,
-		Users: users, Listeners: b.listeners, Now: clock.Now, Logger: c.Logger, Version: c.Version, NodeName: nodeName(),
+		Users:           users, Listeners: b.listeners, Now: clock.Now, Logger: c.Logger, Version: c.Version, NodeName: nodeName(),
 		MaxMessageBytes: c.MaxMessageBytes, MaxConnections: c.MaxConnections,
 	})
 	return m
