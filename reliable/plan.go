@@ -48,3 +48,10 @@ func topologyOf(s server, auto QueueType, queues []Queue) (Topology, error) {
 func DelayRoute(t QueueType, d time.Duration, queue string) (exchange, key string) {
 	return networkOf(t).route(d, queue)
 }
+
+// JitterRange is what Jitter makes of a delay d: at least the shortest and at most
+// the longest, and the middle where chance has no say.
+func JitterRange(fraction float64, d time.Duration) (shortest, middle, longest time.Duration) {
+	shift := time.Duration(float64(d) * min(max(fraction, 0), 1))
+	return min(twoHops(d-shift), MaxDelay), min(twoHops(d), MaxDelay), min(twoHops(d+shift), MaxDelay)
+}

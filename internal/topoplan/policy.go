@@ -77,7 +77,7 @@ func (p *Policy) isDefaultForm() bool { return len(p.Delays) == 0 && p.Factor ==
 // Step is one wait of a message between two attempts.
 type Step struct {
 	Attempt  int           // that has failed
-	Delay    time.Duration // without chance, in whole units; with jitter rounded down to two levels
+	Delay    time.Duration // without chance, in whole units; with jitter rounded to two levels
 	Min, Max time.Duration // with jitter
 	// Exchange and Key are where the copy with Delay is published, and Levels are
 	// those that it waits in, in order. Without a delay it goes to the queue itself.
@@ -93,9 +93,7 @@ func (p *Policy) Steps(t reliable.QueueType, queue string) []Step {
 		s := Step{Attempt: n, Delay: inUnits(p.delay(n))}
 		s.Min, s.Max = s.Delay, s.Delay
 		if p.Jitter > 0 && s.Delay > 0 {
-			d := p.delay(n)
-			shift := time.Duration(float64(d) * p.Jitter)
-			s.Delay, s.Min, s.Max = twoHops(d), twoHops(d-shift), twoHops(d+shift)
+			s.Min, s.Delay, s.Max = reliable.JitterRange(p.Jitter, p.delay(n))
 		}
 		s.Exchange, s.Key = reliable.DelayRoute(t, s.Delay, queue)
 		s.Levels = levelsOf(s.Delay)
@@ -108,18 +106,6 @@ func (p *Policy) Steps(t reliable.QueueType, queue string) []Step {
 func inUnits(d time.Duration) time.Duration {
 	const unit = reliable.DelayUnit
 	return (min(max(d, 0), reliable.MaxDelay) + unit - 1) / unit * unit
-}
-
-// twoHops is what reliable.Jitter makes of a delay: the two highest bits of it.
-func twoHops(d time.Duration) time.Duration {
-	units := uint64(inUnits(d) / reliable.DelayUnit)
-	var kept uint64
-	for range 2 {
-		if rest := units &^ kept; rest != 0 {
-			kept |= 1 << (bits.Len64(rest) - 1)
-		}
-	}
-	return time.Duration(kept) * reliable.DelayUnit
 }
 
 // levelsOf are the levels that a delay in whole units is spent in, longest first.
