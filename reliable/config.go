@@ -21,6 +21,8 @@ type Config struct {
 	// Passive only checks that exchanges and queues exist, and declares nothing:
 	// for users without the permission to configure.
 	Passive bool
+	// Observer is told what happens, for traces and metrics.
+	Observer Observer
 	// Clock replaces the time of the machine in tests. Nil means the machine's.
 	Clock Clock
 

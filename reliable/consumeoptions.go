@@ -25,6 +25,8 @@ type consumeConfig struct {
 	middleware   []Middleware
 	exclusive    bool
 	once         *idempotence
+	rate         *rateLimit
+	breaker      *breaker
 }
 
 const (
@@ -102,14 +104,17 @@ func consumeConfigOf(options []ConsumeOption) (c consumeConfig, err error) {
 		return c, fmt.Errorf("reliable: Concurrency is %d, it has to be 1 to %d", c.concurrency, maxConcurrency)
 	case c.prefetch < c.concurrency || c.prefetch > maxPrefetch:
 		return c, fmt.Errorf("reliable: Prefetch is %d, it has to be %d (the concurrency) to %d", c.prefetch, c.concurrency, maxPrefetch)
-	case c.once != nil:
-		if err := c.once.validate(); err != nil {
-			return c, err
-		}
-	}
-	switch {
 	case c.timeout < 0 || c.drainTimeout < 0:
 		return c, errors.New("reliable: Timeout and DrainTimeout cannot be negative")
 	}
-	return c, nil
+	if c.once != nil {
+		err = c.once.validate()
+	}
+	if c.rate != nil && err == nil {
+		err = c.rate.validate()
+	}
+	if c.breaker != nil && err == nil {
+		err = c.breaker.validate()
+	}
+	return c, err
 }

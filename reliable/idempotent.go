@@ -189,6 +189,7 @@ func (c *Consumer) foreign(t *task, claim dedup.Claim) error {
 	}
 	c.client.config.Logger.Info("duplicate acknowledged", "queue", c.queue.Name, "id", t.d.ID, "because", claim.Status)
 	t.ack()
+	c.settled(t, OutcomeDuplicate)
 	return errNotOurs
 }
 

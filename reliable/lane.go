@@ -41,6 +41,14 @@ func newLane(c *Client, window int) *lane {
 // submit puts r into the window and has it written. It waits for a place until ctx
 // ends.
 func (l *lane) submit(ctx context.Context, r *Receipt) error {
+	err := l.enter(ctx, r)
+	if err != nil && r.observed != nil {
+		r.observed(err)
+	}
+	return err
+}
+
+func (l *lane) enter(ctx context.Context, r *Receipt) error {
 	if err := ctx.Err(); err != nil {
 		return r.failure(l.unsent(), false, err)
 	}

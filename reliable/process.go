@@ -37,7 +37,11 @@ func (c *Consumer) process(t task) {
 	}
 	switch err {
 	case nil:
+		if c.config.breaker != nil {
+			c.config.breaker.succeeded()
+		}
 		t.ack()
+		c.settled(&t, OutcomeDone)
 	case errNotOurs:
 	default:
 		// The slot is free meanwhile; the prefetch bounds how many there can be.
@@ -58,6 +62,11 @@ func (c *Consumer) attempt(t *task) error {
 
 // try calls the handler.
 func (c *Consumer) try(ctx context.Context, d *Delivery) error {
+	if c.config.rate != nil {
+		if err := c.config.rate.wait(c.work); err != nil {
+			return ErrDraining
+		}
+	}
 	if c.config.timeout == 0 {
 		return c.handle(ctx, d)
 	}
@@ -149,9 +158,13 @@ func (c *Consumer) settle(t *task, err error) {
 	switch next.verdict {
 	case toRetry:
 		log.Warn("message failed", "error", err, "again_after", next.delay)
+		c.countFailure(log, err)
 		c.retry(t, next)
 	case toDead:
 		log.Error("message failed for good", "error", err, "reason", next.reason)
+		if next.reason == ReasonAttempts {
+			c.countFailure(log, err)
+		}
 		c.bury(t, next)
 	case toDrop:
 		log.Warn("message dropped", "error", err)
@@ -159,12 +172,20 @@ func (c *Consumer) settle(t *task, err error) {
 			_ = c.complete(t)
 		}
 		t.ack()
+		c.settled(t, OutcomeDropped)
 	case toSnooze:
 		log.Debug("message snoozed", "again_after", next.delay)
-		c.republish(t, next.delay)
+		c.republish(t, next.delay, OutcomeSnoozed)
 	case toPause:
 		c.beginPause(log, err, next.delay)
 		c.giveBack(t, next.delay)
+	}
+}
+
+// countFailure pauses the consumer if too many attempts in a row have failed.
+func (c *Consumer) countFailure(log *slog.Logger, err error) {
+	if b := c.config.breaker; b != nil && b.failed() {
+		c.beginPause(log, err, b.pause)
 	}
 }
 

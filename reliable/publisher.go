@@ -176,19 +176,24 @@ func (p *Publisher[T]) prepare(ctx context.Context, v T, options []PublishOption
 	if p.key != nil {
 		r.key = p.key(v)
 	}
+	var delay time.Duration
 	if len(options) > 0 {
-		if err := p.apply(ctx, r, options, now); err != nil {
+		if delay, err = p.apply(ctx, r, options, now); err != nil {
 			return nil, err
 		}
 	}
 	if r.message.MessageId == "" {
 		r.message.MessageId = p.client.ids.New(now)
 	}
-	return r, r.validate()
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	p.client.observe(ctx, r, delay)
+	return r, nil
 }
 
 // apply lets options change the message.
-func (p *Publisher[T]) apply(ctx context.Context, r *Receipt, options []PublishOption, now time.Time) error {
+func (p *Publisher[T]) apply(ctx context.Context, r *Receipt, options []PublishOption, now time.Time) (delay time.Duration, err error) {
 	o := outgoing{message: r.message, key: r.key}
 	for _, option := range options {
 		option(&o)
@@ -199,19 +204,19 @@ func (p *Publisher[T]) apply(ctx context.Context, r *Receipt, options []PublishO
 	}
 	switch q := p.route.queue; {
 	case o.hasKey && q != nil:
-		return errors.New("reliable: Key is for ToExchange: a message to a queue has the queue's name for a key")
+		return 0, errors.New("reliable: Key is for ToExchange: a message to a queue has the queue's name for a key")
 	case o.delay <= 0:
-		return nil
+		return 0, nil
 	case q == nil:
-		return errors.New("reliable: After and At are for ToQueue: a delayed message has to know its queue")
+		return 0, errors.New("reliable: After and At are for ToQueue: a delayed message has to know its queue")
 	case o.delay > MaxDelay:
-		return fmt.Errorf("reliable: the delay of %v is too long, at most %v are possible", o.delay, MaxDelay)
+		return 0, fmt.Errorf("reliable: the delay of %v is too long, at most %v are possible", o.delay, MaxDelay)
 	default:
 		if err := p.needNetwork(ctx); err != nil {
-			return err
+			return 0, err
 		}
 		r.exchange, r.key = networkOf(p.client.typeOf(q.Type)).route(o.delay, q.Name)
-		return nil
+		return o.delay, nil
 	}
 }
 

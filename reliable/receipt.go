@@ -21,6 +21,7 @@ type Receipt struct {
 	confirm   *amqp.DeferredConfirmation // of the latest try
 	tries     int                        // how often it was written or begun; the lane's mutex guards it
 	abandoned atomic.Bool                // nobody waits: it is not sent again
+	observed  func(error)                // the observer's, nil if there is none
 }
 
 // ID is the message's id.
@@ -54,6 +55,9 @@ func (r *Receipt) outcome() (settled bool, err error) {
 
 // resolve sets the outcome. It is called once.
 func (r *Receipt) resolve(err error) {
+	if r.observed != nil {
+		r.observed(err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.settled, r.err = true, err

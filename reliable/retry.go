@@ -21,15 +21,15 @@ func (c *Consumer) retry(t *task, next decision) {
 	m.Headers[headerAttempt] = int64(t.d.Attempt + 1)
 	recordFailure(m.Headers, t.d, next.err, c.client.config.Clock.Now())
 	exchange, key := networkOf(c.kind).route(next.delay, c.queue.Name)
-	c.move(t, exchange, key, m, attemptOf(t.d).Next())
+	c.move(t, exchange, key, m, attemptOf(t.d).Next(), OutcomeRetry)
 }
 
 // republish is retry without counting an attempt.
-func (c *Consumer) republish(t *task, delay time.Duration) {
+func (c *Consumer) republish(t *task, delay time.Duration, as Outcome) {
 	m := copyOf(t.d)
 	m.Headers[headerAttempt] = int64(t.d.Attempt)
 	exchange, key := networkOf(c.kind).route(delay, c.queue.Name)
-	c.move(t, exchange, key, m, attemptOf(t.d))
+	c.move(t, exchange, key, m, attemptOf(t.d), as)
 }
 
 // giveBack returns a message to its queue, uncounted: by basic.nack where that
@@ -44,9 +44,10 @@ func (c *Consumer) giveBack(t *task, delay time.Duration) {
 		}
 		c.fenceTo(t, t.at)
 		t.reject(true)
+		c.settled(t, OutcomeGivenBack)
 		return
 	}
-	c.republish(t, delay)
+	c.republish(t, delay, OutcomeGivenBack)
 }
 
 // bury publishes a copy with the reason to the dead letters, and then acknowledges
@@ -59,19 +60,20 @@ func (c *Consumer) bury(t *task, next decision) {
 	m.Headers[headerQueue] = c.queue.Name
 	m.Headers[headerDied] = now.UTC().Format(time.RFC3339Nano)
 	recordFailure(m.Headers, t.d, next.err, now)
-	c.move(t, networkOf(c.kind).dlx(), c.queue.Name, m, attemptOf(t.d).Next())
+	c.move(t, networkOf(c.kind).dlx(), c.queue.Name, m, attemptOf(t.d).Next(), OutcomeDeadLetter)
 }
 
 // move publishes m and, once the broker has it in a queue, raises the fence and
 // acknowledges t. In any doubt t stays unsettled, and comes again when its channel
 // ends. If the broker does not take m, it is asked to make t a dead letter itself.
-func (c *Consumer) move(t *task, exchange, key string, m amqp.Publishing, next dedup.Attempt) {
+func (c *Consumer) move(t *task, exchange, key string, m amqp.Publishing, next dedup.Attempt, as Outcome) {
 	log := c.client.config.Logger.With("queue", c.queue.Name, "id", t.d.ID, "exchange", exchange)
 	pause := 100 * time.Millisecond
 	for try := 1; ; try++ {
 		if t.sub.gone() { // the original is back in its queue: a copy would be a second one
 			c.fenceTo(t, t.at)
 			t.leave()
+			c.settled(t, OutcomeUnsettled)
 			return
 		}
 		r := &Receipt{exchange: exchange, key: key, message: m}
@@ -80,18 +82,21 @@ func (c *Consumer) move(t *task, exchange, key string, m amqp.Publishing, next d
 		case err == nil:
 			c.fenceTo(t, next)
 			t.ack()
+			c.settled(t, as)
 			return
 		case errors.Is(err, ErrNacked) || errors.Is(err, ErrUnroutable):
 			if try == copyTries {
 				log.Error("the broker does not take a copy; the message is rejected, which makes it a dead letter", "error", err)
 				c.fenceTo(t, t.at)
 				t.reject(false)
+				c.settled(t, OutcomeRejected)
 				return
 			}
 			log.Warn("the broker does not take a copy", "error", err, "again_after", pause)
 		default:
 			log.Warn("a message is left unsettled, and comes again", "error", err)
 			t.leave()
+			c.settled(t, OutcomeUnsettled)
 			return
 		}
 		select {

@@ -1,0 +1,114 @@
+package reliable_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/reliable"
+	"github.com/warrenmq/warren/reliable/dialect"
+	"github.com/warrenmq/warren/reliable/outbox"
+)
+
+func TestObserver(t *testing.T) {
+	b := brokertest.New(t)
+	var published, ended, settled log[string]
+	c := open(t, b, reliable.Config{Observer: reliable.Observer{
+		Publish: func(ctx context.Context, p *reliable.Publishing) func(error) {
+			published.add(p.Exchange + "/" + p.Key)
+			p.Headers["traceparent"] = "00-trace"
+			return func(err error) {
+				if err != nil {
+					ended.add("failed")
+				} else {
+					ended.add("done")
+				}
+			}
+		},
+		Settled: func(d *reliable.Delivery, o reliable.Outcome) { settled.add(string(o)) },
+	}})
+	var traces log[any]
+	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
+		traces.add(m.Headers["traceparent"])
+		switch {
+		case m.Body.ID == 1:
+			return reliable.Drop(errors.New("x"))
+		case m.Body.ID == 2 && m.Attempt == 1:
+			return errors.New("x")
+		case m.Body.ID == 3:
+			return reliable.Permanent(errors.New("x"))
+		}
+		return nil
+	}, reliable.Retry(reliable.RetryPolicy{Backoff: reliable.Schedule(0)}))
+	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 4)
+	wantKind(t, publisher[order](t, c, reliable.ToExchange(reliable.Exchange{Name: "none", Kind: "fanout"}, "")).Publish(within(t, patience), order{}), reliable.ErrUnroutable)
+	until(t, "all is settled", func() bool { return settled.len() == 5 })
+	got := settled.all()
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"dead-letter", "done", "done", "dropped", "retry"}) {
+		t.Errorf("settled: %v", got)
+	}
+	if got := ended.all(); !slices.Equal(got, []string{"done", "done", "done", "done", "failed"}) || published.len() != 5 || published.all()[4] != "none/" {
+		t.Errorf("published %v, ended %v", published.all(), got)
+	}
+	for _, trace := range traces.all() { // it goes with the message through its retries
+		if trace != "00-trace" {
+			t.Errorf("headers without the trace: %v", traces.all())
+		}
+	}
+}
+
+func TestOutboxPublisher(t *testing.T) {
+	b := brokertest.New(t)
+	c := open(t, b)
+	publisher[order](t, c, reliable.ToQueue(orders)) // declares the queue
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	box, err := outbox.New(db, dialect.SQLite, outbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := box.CreateTable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := outbox.Message{ID: "o-1", RoutingKey: "orders", Body: []byte("x"), Headers: map[string]any{"nested": map[string]any{"a": []any{int64(1)}}}}
+	if err := box.Add(t.Context(), tx, message); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.OutboxPublisher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := outbox.NewRelay(box, p, outbox.RelayOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- relay.Run(ctx) }()
+	until(t, "it is published", func() bool { return relay.Confirmed() == 1 })
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the relay does not end")
+	}
+	if got := drain(t, plain(t, b), "orders"); len(got) != 1 || got[0].MessageId != "o-1" || got[0].Headers["nested"] == nil {
+		t.Errorf("%+v", got)
+	}
+}
