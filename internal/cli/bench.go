@@ -289,6 +289,7 @@ func (b *benching) brokers(cmd *cobra.Command) ([]namedBroker, error) {
 			tlsConfig.ServerName = uri.Host
 		}
 		n := namedBroker{address: displayAddress(uri)}
+		n.LoginTimeout = t.timeout
 		n.Login = loadgen.Login{User: uri.Username, Password: uri.Password, VHost: uri.Vhost, Name: cmd.CommandPath()}
 		addr := net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))
 		n.Dial = func(ctx context.Context) (net.Conn, error) {

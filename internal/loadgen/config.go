@@ -25,7 +25,12 @@ type Broker struct {
 	Dial  func(ctx context.Context) (net.Conn, error)
 	Login Login
 	PID   int // of the broker, 0 if it is not known; for processor time and memory
+	// LoginTimeout bounds what follows Dial, up to the open channel; 0 means 10 s. A
+	// broker that has no more descriptors accepts no connection, but the system does.
+	LoginTimeout time.Duration
 }
+
+const defaultLoginTimeout = 10 * time.Second
 
 // Config is a load. The zero value of most fields switches something off.
 type Config struct {

@@ -418,3 +418,17 @@ func TestProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoRoom: a listener that nobody accepts from, such as that of a broker without
+// descriptors, is an error and not a wait without end.
+func TestNoRoom(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b := &Broker{Dial: DialTCP(l.Addr().String()), LoginTimeout: 20 * time.Millisecond}
+	if _, err := Server(context.Background(), b); err == nil || !strings.Contains(err.Error(), "no answer within 20ms") {
+		t.Error(err)
+	}
+}

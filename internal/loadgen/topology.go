@@ -19,12 +19,22 @@ func (b *Broker) dial(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	var c *Client
-	if err := during(ctx, nc, func() (err error) { c, err = Handshake(nc, b.Login); return err }); err != nil {
-		nc.Close()
-		return nil, err
+	limit := b.LoginTimeout
+	if limit == 0 {
+		limit = defaultLoginTimeout
 	}
-	return c, nil
+	login, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var c *Client
+	err = during(login, nc, func() (err error) { c, err = Handshake(nc, b.Login); return err })
+	switch {
+	case err == nil:
+		return c, nil
+	case ctx.Err() == nil && login.Err() != nil:
+		err = fmt.Errorf("no answer within %s: the broker may have no room for more connections (%w)", limit, err)
+	}
+	nc.Close()
+	return nil, err
 }
 
 // during does something with a connection that the end of ctx cuts short.
