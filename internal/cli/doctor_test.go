@@ -367,3 +367,44 @@ func TestDoctorCannotLook(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestDoctorsCommandsMend carries out what the findings say. On RabbitMQ some of it
+// is rabbitmqctl's.
+func TestDoctorsCommandsMend(t *testing.T) {
+	m := newManaged(t)
+	m.queue("nodlx", nil)
+	m.queue("endless", amqp.Table{"x-queue-type": "quorum", "x-max-length": 500})
+	if !m.serverBefore4() {
+		m.queue("endless2", amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": -1, "x-overflow": "reject-publish"})
+	}
+	m.queue("alo", amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 5, "x-dead-letter-strategy": "at-least-once"})
+	m.queue("nowhere", amqp.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": m.own("missing")})
+	if err := m.ch.ExchangeDeclare(m.own("unbound"), "fanout", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	m.queue("nowhere2", amqp.Table{"x-dead-letter-exchange": m.own("unbound")})
+	report, _ := m.doctor()
+	if len(report.Findings) < 6 {
+		t.Errorf("%+v", report.Findings)
+	}
+	done := map[string]bool{}
+	for _, f := range report.Findings {
+		mend, _, _ := strings.Cut(f.Mend, " (")
+		for command := range strings.SplitSeq(mend, " && ") {
+			words := strings.Fields(strings.ReplaceAll(command, "'", ""))
+			if words[0] != "warren" || done[command] {
+				continue
+			}
+			done[command] = true
+			if got := run(t, "", words[1:]...); got.code != exitOK {
+				t.Errorf("%s: %+v", command, got)
+			}
+		}
+	}
+	if os.Getenv(peerEnv) != "" {
+		return
+	}
+	if report, _ := m.doctor(); len(report.Findings) > 0 {
+		t.Errorf("after mending: %+v", report.Findings)
+	}
+}

@@ -136,7 +136,7 @@ func (x *examination) longerTimeout(q *mgmtclient.Queue) string {
 	if x.rabbitBefore(4) {
 		return fmt.Sprintf("consumer_timeout = %d in rabbitmq.conf, or make the handler shorter", longer.Milliseconds())
 	}
-	return x.policy(q, fmt.Sprintf(`{"consumer-timeout":%d}`, longer.Milliseconds()), "")
+	return x.give(q, map[string]any{"consumer-timeout": longer.Milliseconds()})
 }
 
 // consumerTimeout is how long an acknowledgement may take, 0 for any time; sure is

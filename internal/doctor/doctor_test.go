@@ -61,10 +61,10 @@ func TestConsumerTimeouts(t *testing.T) {
 		want     string // in Mend, "" for no finding
 	}{
 		{"the usual one", "3.10.8", mgmtclient.Consumer{}, mgmtclient.Queue{}, "consumer_timeout = 5400000 in rabbitmq.conf"},
-		{"as shown", "4.3.1", mgmtclient.Consumer{TimeoutMillis: 600_000}, mgmtclient.Queue{}, `'{"consumer-timeout":5400000}'`},
+		{"as shown", "4.3.1", mgmtclient.Consumer{TimeoutMillis: 600_000}, mgmtclient.Queue{}, `'{"consumer-timeout":5400000`},
 		{"shown and long enough", "4.3.1", mgmtclient.Consumer{TimeoutMillis: 6_000_000}, mgmtclient.Queue{}, ""},
 		{"by argument", "3.13.1", mgmtclient.Consumer{}, mgmtclient.Queue{Arguments: mgmtclient.Table{"x-consumer-timeout": 6_000_000.0}}, ""},
-		{"by policy", "4.1.0", mgmtclient.Consumer{}, mgmtclient.Queue{Policy: mgmtclient.Table{"consumer-timeout": 1000.0}}, "add it to the one that it has"},
+		{"by policy", "4.1.0", mgmtclient.Consumer{}, mgmtclient.Queue{Policy: mgmtclient.Table{"consumer-timeout": 1000.0}}, `"consumer-timeout":5400000`},
 	} {
 		q, consumer := c.queue, c.consumer
 		q.Name, q.Type = "q", "classic"
@@ -83,7 +83,7 @@ func TestConsumerTimeouts(t *testing.T) {
 func TestMendingCommands(t *testing.T) {
 	l := look("3.10.8", mgmtclient.Queue{Name: "it's (new)", Type: "quorum", Arguments: mgmtclient.Table{"x-dead-letter-exchange": ""}})
 	r := Examine(l, nil, Options{})
-	want := `rabbitmqctl set_policy --vhost / --apply-to queues 'mend-it'\''s (new)' '^it'\''s \(new\)$' '{"delivery-limit":20}'`
+	want := `rabbitmqctl set_policy --vhost / --priority 100 --apply-to queues 'mend-it'\''s (new)' '^it'\''s \(new\)$' '{"delivery-limit":20}'`
 	if len(r.Findings) != 1 || r.Findings[0].Mend != want {
 		t.Errorf("%+v, want %s", r.Findings, want)
 	}

@@ -87,6 +87,7 @@ type examination struct {
 	bindings    map[Place][]mgmtclient.Binding // by source
 	deadLetters map[Place]bool                 // queues where dead letters arrive
 	consumers   map[Place][]mgmtclient.Consumer
+	wanted      settings        // what commands are to give queues
 	shared      []shared        // delay networks as they should be
 	levels      map[string]bool // the names of their levels
 	network     map[Place]bool  // their levels
@@ -100,6 +101,7 @@ func Examine(first, second *Look, o Options) *Report {
 		x.networks, x.waiting, x.timeouts, x.ids} {
 		check()
 	}
+	x.writeCommands()
 	x.Examined = fmt.Sprintf("%s, %s, %s", count(len(x.now.Queues), "queue"), count(len(x.now.Consumers), "consumer"), count(len(x.now.Channels), "channel"))
 	x.unexamined(second != nil)
 	x.sort()
@@ -135,7 +137,7 @@ func (x *examination) index() {
 	x.queues, x.before = map[Place]*mgmtclient.Queue{}, map[Place]*mgmtclient.Queue{}
 	x.exchanges, x.bindings = map[Place]*mgmtclient.Exchange{}, map[Place][]mgmtclient.Binding{}
 	x.consumers, x.network, x.lost = map[Place][]mgmtclient.Consumer{}, map[Place]bool{}, map[Place]bool{}
-	x.levels = map[string]bool{}
+	x.levels, x.wanted = map[string]bool{}, settings{}
 	for i := range x.now.Queues {
 		q := &x.now.Queues[i]
 		x.queues[placeOf(q)] = q
@@ -260,33 +262,4 @@ func (x *examination) rabbitBefore(major int) bool {
 	text, _, _ := strings.Cut(x.now.Overview.Version, ".")
 	have, err := strconv.Atoi(text)
 	return !x.warren() && err == nil && have < major
-}
-
-// policy is the command that gives a queue what it lacks: by a policy on RabbitMQ;
-// WarrenMQ has none, so there the queue is made anew with an argument.
-func (x *examination) policy(q *mgmtclient.Queue, definition, flags string) string {
-	if x.warren() {
-		kind := ""
-		if q.Type == "quorum" {
-			kind = " --type quorum"
-		}
-		return fmt.Sprintf("warren declare queue %s%s %s (delete the queue before: its arguments cannot be changed; repeat the others)", quote(q.Name), kind, flags)
-	}
-	merge := ""
-	if len(q.Policy) > 0 {
-		merge = " (a queue has one policy: add it to the one that it has)"
-	}
-	return fmt.Sprintf("rabbitmqctl set_policy --vhost %s --apply-to queues %s %s %s%s", quote(q.VHost), quote("mend-"+q.Name),
-		quote("^"+escapeRegexp(q.Name)+"$"), quote(definition), merge)
-}
-
-func escapeRegexp(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if strings.ContainsRune(`\.+*?()|[]{}^$`, r) {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

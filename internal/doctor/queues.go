@@ -29,9 +29,7 @@ func (x *examination) deadLettering() {
 }
 
 func (x *examination) giveDeadLetters(q *mgmtclient.Queue) string {
-	return x.policy(q, fmt.Sprintf(`{"dead-letter-exchange":"","dead-letter-routing-key":%q}`, q.Name+".dlq"),
-		fmt.Sprintf("--dead-letter-exchange '' --dead-letter-routing-key %s", quote(q.Name+".dlq"))) +
-		fmt.Sprintf(", and warren declare queue %s; or for all that retries need, on a new queue: warren topology apply NAME", quote(q.Name+".dlq"))
+	return x.give(q, map[string]any{"dead-letter-exchange": "", deadLetterKeyPolicy: q.Name + ".dlq"})
 }
 
 // leadsNowhere says why dead letters of q reach no queue, as far as that can be
@@ -86,7 +84,27 @@ func (x *examination) atLeastOnce(q *mgmtclient.Queue, hasExchange bool) {
 	x.add(Finding{AtMostOnce, Risk, q.VHost, "queue " + q.Name,
 		"x-dead-letter-strategy is at-least-once, but " + why,
 		"the server goes on with at-most-once and says so only in its log: a dead letter is lost if its target cannot take it at that moment",
-		x.policy(q, `{"overflow":"reject-publish"}`, "--overflow reject-publish --arg x-dead-letter-strategy=at-least-once")})
+		x.alsoAtLeastOnce(q, overflow)})
+}
+
+// alsoAtLeastOnce is how the strategy comes into force.
+func (x *examination) alsoAtLeastOnce(q *mgmtclient.Queue, overflow string) string {
+	_, byArgument := q.Arguments["x-overflow"]
+	switch {
+	case q.Type != "quorum":
+		return "declare the queue as a quorum queue under another name: warren topology apply NAME"
+	case byArgument && overflow != "reject-publish" && !x.warren():
+		return "declare the queue anew with x-overflow reject-publish: its argument goes before any policy"
+	}
+	return x.give(q, map[string]any{"overflow": "reject-publish"})
+}
+
+// giveLimit gives a queue a delivery limit.
+func (x *examination) giveLimit(q *mgmtclient.Queue, set bool) string {
+	if _, byArgument := q.Arguments["x-delivery-limit"]; byArgument && set && !x.warren() {
+		return "declare the queue anew without x-delivery-limit -1, or with 20"
+	}
+	return x.give(q, map[string]any{"delivery-limit": 20})
 }
 
 // limits looks for queues that redeliver without end.
@@ -105,7 +123,7 @@ func (x *examination) limits() {
 		}
 		x.add(Finding{NoDeliveryLimit, Risk, q.VHost, "queue " + q.Name, seen,
 			"a message that crashes its consumer comes again without end: no other gets through, and it never becomes a dead letter",
-			x.policy(q, `{"delivery-limit":20}`, "--delivery-limit 20")})
+			x.giveLimit(q, set)})
 	})
 }
 
@@ -212,8 +230,7 @@ func (x *examination) waiting() {
 			x.add(Finding{GrowingBacklog, Risk, q.VHost, "queue " + q.Name,
 				fmt.Sprintf("%d messages are ready, %d more than %v ago, although it has %s", q.Ready, q.Ready-before.Ready, x.o.Interval, count(q.Consumers, "consumer")),
 				"messages come later and later; when memory or disk run out, all publishers of the broker are blocked",
-				"start more consumers, or raise the concurrency (reliable.Concurrency); to slow publishers instead, let it refuse: " +
-					x.policy(q, `{"max-length":100000,"overflow":"reject-publish"}`, "--max-length 100000 --overflow reject-publish")})
+				"start more consumers, or raise their concurrency (reliable.Concurrency); to slow publishers instead, give the queue x-max-length and x-overflow reject-publish"})
 		}
 	})
 }
