@@ -8,6 +8,7 @@ import (
 
 	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/reliable"
+	"github.com/warrenmq/warren/reliable/dedup"
 )
 
 type Order struct {
@@ -162,4 +163,143 @@ func ExampleAfter() {
 	}
 	fmt.Println("not too early:", <-waited >= 500*time.Millisecond)
 	// Output: not too early: true
+}
+
+func ExampleMux() {
+	client, end := connect()
+	defer end()
+	ctx := context.Background()
+	type Refund struct{ Order int }
+	events := reliable.Queue{Name: "events"}
+	seen := make(chan string)
+	mux := reliable.NewMux(client)
+	reliable.Handle(mux, "", func(ctx context.Context, m *reliable.Message[Order]) error {
+		seen <- fmt.Sprint("order ", m.Body.ID)
+		return nil
+	})
+	reliable.Handle(mux, "", func(ctx context.Context, m *reliable.Message[Refund]) error {
+		seen <- fmt.Sprint("refund of order ", m.Body.Order)
+		return nil
+	})
+	if _, err := mux.Consume(ctx, events); err != nil {
+		fmt.Println(err)
+	}
+	publisher, err := reliable.NewPublisher[Refund](ctx, client, reliable.ToQueue(events))
+	if err != nil {
+		fmt.Println(err)
+	}
+	if err := publisher.Publish(ctx, Refund{7}); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(<-seen)
+	// Output: refund of order 7
+}
+
+func ExampleConsumeBatch() {
+	client, end := connect()
+	defer end()
+	ctx := context.Background()
+	rows := reliable.Queue{Name: "rows"}
+	done := make(chan int)
+	_, err := reliable.ConsumeBatch(ctx, client, rows, reliable.Batch{Size: 100, Wait: time.Second},
+		func(ctx context.Context, messages []*reliable.Message[Order]) error {
+			done <- len(messages) // one INSERT for all of them
+			return nil
+		})
+	if err != nil {
+		fmt.Println(err)
+	}
+	publisher, err := reliable.NewPublisher[Order](ctx, client, reliable.ToQueue(rows))
+	if err != nil {
+		fmt.Println(err)
+	}
+	err = publisher.PublishAll(ctx, func(yield func(Order) bool) {
+		for i := range 100 {
+			if !yield(Order{ID: i}) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(<-done, "rows at once")
+	// Output: 100 rows at once
+}
+
+func ExampleIdempotent() {
+	client, end := connect()
+	defer end()
+	ctx := context.Background()
+	orders := reliable.Queue{Name: "orders"}
+	done := make(chan string, 10)
+	_, err := reliable.Consume(ctx, client, orders, func(ctx context.Context, m *reliable.Message[Order]) error {
+		done <- m.ID
+		return nil
+	}, reliable.Idempotent("shipping", dedup.NewMemory(0, nil)))
+	if err != nil {
+		fmt.Println(err)
+	}
+	publisher, err := reliable.NewPublisher[Order](ctx, client, reliable.ToQueue(orders))
+	if err != nil {
+		fmt.Println(err)
+	}
+	for _, id := range []string{"order-7", "order-7", "order-8"} { // published again, to be sure
+		if err := publisher.Publish(ctx, Order{ID: 7}, reliable.ID(id)); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(<-done)
+	fmt.Println(<-done)
+	// Output:
+	// order-7
+	// order-8
+}
+
+func ExampleDeadLetters_Redrive() {
+	client, end := connect()
+	defer end()
+	ctx := context.Background()
+	orders := reliable.Queue{Name: "orders"}
+	shipped := make(chan int)
+	_, err := reliable.Consume(ctx, client, orders, func(ctx context.Context, m *reliable.Message[Order]) error {
+		if m.Body.City == "" {
+			return reliable.Permanent(errors.New("no city"))
+		}
+		shipped <- m.Body.ID
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	publisher, err := reliable.NewPublisher[Order](ctx, client, reliable.ToQueue(orders))
+	if err != nil {
+		fmt.Println(err)
+	}
+	if err := publisher.Publish(ctx, Order{ID: 7}); err != nil {
+		fmt.Println(err)
+	}
+	dead := client.DeadLetters(orders)
+	for found := false; !found; {
+		for letter, err := range dead.Scan(ctx, reliable.Filter{Reason: reliable.ReasonPermanent}) {
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+			fmt.Println("dead:", letter.Error)
+			found = true
+		}
+	}
+	report, err := dead.Redrive(ctx, reliable.Filter{}, reliable.RedriveOptions{Edit: func(d *reliable.DeadLetter) {
+		d.Body = []byte(`{"ID":7,"City":"Lima"}`)
+	}})
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println("sent back:", report.Done)
+	fmt.Println("shipped:", <-shipped)
+	// Output:
+	// dead: permanent: no city
+	// sent back: 1
+	// shipped: 7
 }

@@ -25,6 +25,9 @@ type lane struct {
 	kill   context.CancelFunc
 	ended  chan struct{} // run has returned
 
+	closeOnce sync.Once
+	closeErr  error
+
 	mu       sync.Mutex
 	queue    []*Receipt // to be written, in order
 	suspects int        // that many at the front of queue are written one at a time
@@ -228,8 +231,14 @@ func (l *lane) takeBack(s *laneChannel) {
 	}
 }
 
-// close waits until everything is settled, or ctx ends, and ends the lane.
+// close waits until everything is settled, or ctx ends, and ends the lane. A second
+// call returns what the first one did.
 func (l *lane) close(ctx context.Context) error {
+	l.closeOnce.Do(func() { l.closeErr = l.end(ctx) })
+	return l.closeErr
+}
+
+func (l *lane) end(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
 	l.mu.Unlock()

@@ -310,6 +310,28 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+func TestPublisherClose(t *testing.T) {
+	b := brokertest.New(t)
+	c := open(t, b)
+	p := publisher[order](t, c, reliable.ToQueue(orders))
+	r, err := p.PublishAsync(within(t, patience), order{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.Close(within(t, patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, p.Publish(within(t, patience), order{2}), reliable.ErrClosed)
+	if err := c.Close(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Close waits for confirms, and does not wait longer than its context.
 func TestCloseWaits(t *testing.T) {
 	b := brokertest.New(t)
