@@ -113,8 +113,9 @@ func TestNoAllocationPerMessage(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			must(t, f.run(50))
 			runtime.ReadMemStats(&after)
-			// A fixed number for starting the run, none for each message.
-			if n := after.Mallocs - before.Mallocs; n > 100 {
+			// Some for starting the run and for log blocks, and on a busy machine for
+			// each of more batches; none for each message, which would be 10,000.
+			if n := after.Mallocs - before.Mallocs; n > 500 {
 				t.Errorf("%d allocations (%d bytes) for 10,000 messages", n, after.TotalAlloc-before.TotalAlloc)
 			}
 		})
