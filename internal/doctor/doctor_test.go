@@ -111,3 +111,11 @@ func TestWorstFirst(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestNamesCannotSteerATerminal: a queue's name may be any bytes.
+func TestNamesCannotSteerATerminal(t *testing.T) {
+	text := Examine(look("4.3.1", mgmtclient.Queue{Name: "a\x1b[2J\nLOSS: b", Type: "classic"}), nil, Options{}).Text()
+	if strings.Contains(text, "\x1b") || !strings.Contains(text, `where  queue a\u001b[2J\u000aLOSS: b in virtual host /`) {
+		t.Error(text)
+	}
+}

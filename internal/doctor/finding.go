@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Severity orders findings.
@@ -59,7 +61,7 @@ func (r *Report) Text() string {
 	var b strings.Builder
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s: %s (%s)\n  where  %s in virtual host %s\n  seen   %s\n  lost   %s\n  mend   %s\n\n",
-			strings.ToUpper(string(f.Severity)), f.Check, nameOf(f.Check), f.Object, f.VHost, f.Seen, f.Lost, f.Mend)
+			strings.ToUpper(string(f.Severity)), f.Check, nameOf(f.Check), visible(f.Object), visible(f.VHost), visible(f.Seen), f.Lost, visible(f.Mend))
 	}
 	n := "no findings"
 	if len(r.Findings) > 0 {
@@ -68,6 +70,23 @@ func (r *Report) Text() string {
 	fmt.Fprintf(&b, "%s %s: %s in %s\n", r.Product, r.Version, n, r.Examined)
 	for _, u := range r.Unexamined {
 		fmt.Fprintf(&b, "not examined: %s\n", u)
+	}
+	return b.String()
+}
+
+// visible shows what would do something to a terminal: names are any bytes that
+// some client has chosen.
+func visible(s string) string {
+	if strings.IndexFunc(s, unicode.IsControl) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
 	}
 	return b.String()
 }
