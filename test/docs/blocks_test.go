@@ -1,4 +1,5 @@
-// Package docs checks what the documentation says: README.md and docs/*.md.
+// Package docs checks what the documentation says: README.md, docs/*.md, the
+// tutorial, and their Chinese versions.
 //
 // A page's code blocks are checked by their language:
 //
@@ -7,15 +8,20 @@
 //	sh not-run: REASON    is not run
 //	console               is run command by command ("$ ..."), and must print what follows each;
 //	                      "…" stands for any text within a line, or alone for any lines
+//	console python        the same, for programs that need pika: run if WARREN_DOCS_PYTHON is a Python that has it
 //	toml NAME             is written to the page's folder and must be a configuration that serve accepts
 //	json                  is one JSON value per line
 //	go                    must compile: a whole file, functions, or statements
+//	LANGUAGE in PATH      is part of that file, line by line, apart from indentation
 //	text                  is not checked
 //
 // Any other block is an error, so that no command escapes by its label. Pages run
-// one after the other, each in a folder of its own (README.md in the
+// one after the other, each in a folder of its own (READMEs and the tutorial in the
 // repository's), with the built binary first in PATH. Ports 5672 and
 // 15672 in a page stand for free ports.
+//
+// TestTutorial runs the tutorial's programs, Go and Python, on the broker that
+// WARREN_DOCS_AMQP_URL names; .ci/run does that with RabbitMQ.
 //
 // Tables between <!-- NAME:begin --> and <!-- NAME:end --> are made from the code;
 // WARREN_UPDATE_DOCS=1 go test ./test/docs writes them anew.
@@ -40,14 +46,42 @@ type block struct {
 	text string
 }
 
-// pages are the files whose blocks are checked.
-func pages(t *testing.T) []string {
+// pages are the files whose blocks are checked, by their paths in the repository.
+func pages(t *testing.T) (list []string) {
 	t.Helper()
-	list, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil || len(list) == 0 {
-		t.Fatalf("no pages found: %v", err)
+	for _, pattern := range []string{"docs/*.md", "docs/tutorial/*.md", "docs/zh-CN/*.md", "docs/zh-CN/tutorial/*.md", "README*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 && !strings.Contains(pattern, "zh-CN") {
+			t.Fatalf("no pages found for %s: %v", pattern, err)
+		}
+		for _, file := range found {
+			page, err := filepath.Rel(root, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, filepath.ToSlash(page))
+		}
 	}
-	return append(list, filepath.Join(root, "README.md"))
+	return list
+}
+
+// inRepository says that a page is run in the repository, and not in a folder of
+// its own: it shows what is there.
+func inRepository(page string) bool {
+	return strings.HasPrefix(page, "README") || strings.Contains(page, "tutorial/")
+}
+
+// isPart says whether the lines of a block stand in a file one after the other,
+// whatever their indentation.
+func isPart(block, file string) bool {
+	flat := func(text string) string {
+		var b strings.Builder
+		for line := range strings.Lines(text) {
+			b.WriteString(strings.TrimSpace(line) + "\n")
+		}
+		return b.String()
+	}
+	return strings.Contains("\n"+flat(file), "\n"+flat(block))
 }
 
 func readFile(t *testing.T, path string) string {
@@ -166,6 +200,15 @@ func TestMatches(t *testing.T) {
 	} {
 		if matches(c.want, c.got) != c.ok {
 			t.Errorf("matches(%q, %q) is not %v", c.want, c.got, c.ok)
+		}
+	}
+}
+
+func TestIsPart(t *testing.T) {
+	const file = "func f() {\n\tg()\n\th()\n}\n"
+	for block, want := range map[string]bool{"g()\nh()\n": true, "h()\n}\n": true, "g()\n}\n": false, "(g)\n": false, "()\n": false} {
+		if isPart(block, file) != want {
+			t.Errorf("isPart(%q) is not %v", block, want)
 		}
 	}
 }

@@ -113,27 +113,24 @@ func apiDeviations(t *testing.T) string {
 
 // documents are all files of prose.
 func documents(t *testing.T) []string {
-	list := pages(t)
-	for _, name := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
-		list = append(list, filepath.Join(root, name))
-	}
-	return list
+	return append(pages(t), "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 }
 
 // TestNamesExist looks for links to, and names of, files that are not there.
 func TestNamesExist(t *testing.T) {
+	fenced := regexp.MustCompile("(?ms)^```.*?^```$")
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	name := regexp.MustCompile("`((?:internal|cmd|broker|brokertest|test|docs|bench|\\.ci)/[A-Za-z0-9_./-]*)`")
+	name := regexp.MustCompile("`((?:internal|cmd|broker|brokertest|reliable|examples|test|docs|bench|\\.ci)/[A-Za-z0-9_./-]*)`")
 	for _, file := range documents(t) {
-		text := readFile(t, file)
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
-				t.Errorf("%s links to %s: %v", filepath.Base(file), m[1], err)
+		text := readFile(t, filepath.Join(root, file))
+		for _, m := range link.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", file, m[1], err)
 			}
 		}
 		for _, m := range name.FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
-				t.Errorf("%s names %s: %v", filepath.Base(file), m[1], err)
+				t.Errorf("%s names %s: %v", file, m[1], err)
 			}
 		}
 	}

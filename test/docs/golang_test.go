@@ -24,15 +24,15 @@ func TestGoBlocks(t *testing.T) {
 	// wants the folders to be there.
 	args := []string{"build", "-overlay", filepath.Join(temp, "overlay.json")}
 	for _, page := range pages(t) {
-		list, err := blocks(readFile(t, page))
+		list, err := blocks(readFile(t, filepath.Join(root, page)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, b := range list {
-			if b.lang != "go" {
+			if b.lang != "go" || b.info != "" {
 				continue
 			}
-			name := fmt.Sprintf("%s_line%d", strings.ToLower(strings.TrimSuffix(filepath.Base(page), ".md")), b.line)
+			name := fmt.Sprintf("%s_line%d", regexp.MustCompile(`\W+`).ReplaceAllString(strings.ToLower(strings.TrimSuffix(page, ".md")), "_"), b.line)
 			real := filepath.Join(temp, name+".go")
 			if err := os.WriteFile(real, []byte(wholeFile(b.text)), 0o600); err != nil {
 				t.Fatal(err)
