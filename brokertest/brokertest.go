@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -139,6 +140,14 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		b.port.Listener.Close() // nobody is left to accept for
 	}
 	return b.inner.Shutdown(ctx)
+}
+
+// ManagementHandler answers RabbitMQ's management HTTP API; see broker.Broker. It
+// leads to the broker that runs, also after a CrashAndRestart.
+func (b *Broker) ManagementHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.current().ManagementHandler().ServeHTTP(w, r)
+	})
 }
 
 // Err is why the broker has stopped confirming, nil if it has not.

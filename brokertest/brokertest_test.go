@@ -3,6 +3,8 @@ package brokertest_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -186,5 +188,23 @@ func TestNewIsFast(t *testing.T) {
 func BenchmarkNew(b *testing.B) {
 	for b.Loop() {
 		brokertest.New(b)
+	}
+}
+
+func TestManagementHandlerFollowsRestarts(t *testing.T) {
+	b := brokertest.NewDurable(t)
+	h := b.ManagementHandler()
+	_, ch := connect(t, b)
+	if _, err := ch.QueueDeclare("kept", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.CrashAndRestart()
+	r := httptest.NewRequest(http.MethodGet, "/api/queues/%2F/kept", nil)
+	r.SetBasicAuth("guest", "guest")
+	r.RemoteAddr = "127.0.0.1:1"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -96,6 +96,19 @@ func (c *Clock) Freeze() {
 	}
 }
 
+// Next is when the next timer is due that somebody has set by this clock: the time
+// to which Advance has to come for anything to happen. ok is false if there is none.
+func (c *Clock) Next() (at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for t := range c.timers {
+		if !ok || t.at.Before(at) {
+			at, ok = t.at, true
+		}
+	}
+	return at, ok
+}
+
 // Advance moves the clock forward and carries out, in order, what has become
 // due. When it returns, messages whose time to live has passed have expired.
 func (c *Clock) Advance(d time.Duration) {
