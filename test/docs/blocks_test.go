@@ -20,6 +20,8 @@
 // repository's), with the built binary first in PATH. Ports 5672 and
 // 15672 in a page stand for free ports.
 //
+// A translation has the blocks of its original, so its own are compared and not run.
+//
 // TestTutorial runs the tutorial's programs, Go and Python, on the broker that
 // WARREN_DOCS_AMQP_URL names; .ci/run does that with RabbitMQ.
 //
@@ -63,6 +65,17 @@ func pages(t *testing.T) (list []string) {
 		}
 	}
 	return list
+}
+
+// original is the page that another one is the translation of, or "".
+func original(page string) string {
+	if rest, is := strings.CutPrefix(page, "docs/zh-CN/"); is {
+		return "docs/" + rest
+	}
+	if page == "README.zh-CN.md" {
+		return "README.md"
+	}
+	return ""
 }
 
 // inRepository says that a page is run in the repository, and not in a folder of

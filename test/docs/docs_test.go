@@ -42,8 +42,12 @@ func TestPages(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	ran, pagesRun := 0, 0
+	ran, originals, pagesRun := 0, 0, 0
 	for _, file := range pages(t) {
+		if original(file) != "" {
+			continue // see TestTranslations
+		}
+		originals++
 		t.Run(file, func(t *testing.T) {
 			list, err := blocks(readFile(t, filepath.Join(root, file)))
 			if err != nil {
@@ -57,7 +61,7 @@ func TestPages(t *testing.T) {
 			}
 		})
 	}
-	if pagesRun == len(pages(t)) && ran < 20 { // not if -run chose some
+	if pagesRun == originals && ran < 20 { // not if -run chose some
 		t.Errorf("only %d commands on %d pages were run: are the blocks still found?", ran, pagesRun)
 	}
 }
