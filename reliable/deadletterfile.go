@@ -2,101 +2,162 @@ package reliable
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // letterLine is a line of an export: one dead letter.
 type letterLine struct {
-	ID              string         `json:"id"`
-	Type            string         `json:"type,omitempty"`
-	Queue           string         `json:"queue,omitempty"`
-	Exchange        string         `json:"exchange"`
-	Key             string         `json:"key"`
-	Reason          string         `json:"reason,omitempty"`
-	Error           string         `json:"error,omitempty"`
+	ID              text           `json:"id"`
+	Type            text           `json:"type,omitempty"`
+	Queue           text           `json:"queue,omitempty"`
+	Exchange        text           `json:"exchange"`
+	Key             text           `json:"key"`
+	Reason          text           `json:"reason,omitempty"`
+	Error           text           `json:"error,omitempty"`
 	Attempts        int            `json:"attempts,omitempty"`
 	Generation      int            `json:"generation,omitempty"`
 	History         []historyLine  `json:"history,omitempty"`
-	Published       *time.Time     `json:"published,omitempty"`
-	FirstFailed     *time.Time     `json:"first_failed,omitempty"`
-	Died            *time.Time     `json:"died,omitempty"`
-	ContentType     string         `json:"content_type,omitempty"`
-	ContentEncoding string         `json:"content_encoding,omitempty"`
-	CorrelationID   string         `json:"correlation_id,omitempty"`
-	ReplyTo         string         `json:"reply_to,omitempty"`
-	AppID           string         `json:"app_id,omitempty"`
+	Published       *moment        `json:"published,omitempty"`
+	FirstFailed     *moment        `json:"first_failed,omitempty"`
+	Died            *moment        `json:"died,omitempty"`
+	ContentType     text           `json:"content_type,omitempty"`
+	ContentEncoding text           `json:"content_encoding,omitempty"`
+	CorrelationID   text           `json:"correlation_id,omitempty"`
+	ReplyTo         text           `json:"reply_to,omitempty"`
+	AppID           text           `json:"app_id,omitempty"`
 	Priority        uint8          `json:"priority,omitempty"`
 	Headers         map[string]any `json:"headers,omitempty"` // {"name": {"type": value}}
-	Body            []byte         `json:"body"`              // base64
+	Body            *string        `json:"body,omitempty"`    // where it is UTF-8
+	BodyBase64      []byte         `json:"body_base64,omitempty"`
 }
 
 type historyLine struct {
 	Number int       `json:"number"`
 	At     time.Time `json:"at"`
-	Error  string    `json:"error"`
+	Error  text      `json:"error"`
+}
+
+// text is a string whose bytes stay as they are: if they are not UTF-8 it is
+// {"base64": "…"}.
+type text string
+
+func (t text) MarshalJSON() ([]byte, error) { return json.Marshal(base64IfBinary(string(t))) }
+
+func (t *text) UnmarshalJSON(in []byte) error {
+	if len(in) > 0 && in[0] == '{' {
+		var coded struct {
+			Base64 []byte `json:"base64"`
+		}
+		err := json.Unmarshal(in, &coded)
+		*t = text(coded.Base64)
+		return err
+	}
+	return json.Unmarshal(in, (*string)(t))
+}
+
+// moment is a time, or its seconds since 1970 where RFC 3339 has no form for it:
+// programs have put milliseconds into timestamps.
+type moment time.Time
+
+func (m moment) MarshalJSON() ([]byte, error) {
+	t := time.Time(m).UTC()
+	if y := t.Year(); y < 0 || y > 9999 {
+		return json.Marshal(t.Unix())
+	}
+	return json.Marshal(t)
+}
+
+func (m *moment) UnmarshalJSON(in []byte) error {
+	if len(in) > 0 && in[0] == '"' {
+		return json.Unmarshal(in, (*time.Time)(m))
+	}
+	var seconds int64
+	err := json.Unmarshal(in, &seconds)
+	*m = moment(time.Unix(seconds, 0))
+	return err
 }
 
 // MarshalJSON writes a dead letter as one line of an export. Headers keep their
-// types: each value stands in an object whose only name is the type.
+// types: each value stands in an object whose only name is the type. A body that
+// is not UTF-8 stands in base64.
 func (d DeadLetter) MarshalJSON() ([]byte, error) {
 	headers, err := tableToJSON(d.Headers)
 	if err != nil {
 		return nil, err
 	}
 	l := letterLine{
-		ID: d.ID, Type: d.Type, Queue: d.Queue, Exchange: d.Exchange, Key: d.Key, Reason: d.Reason, Error: d.Error,
-		Attempts: d.Attempts, Generation: d.Generation, Published: timeToJSON(d.Published), FirstFailed: timeToJSON(d.FirstFailed),
-		Died: timeToJSON(d.Died), ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, CorrelationID: d.CorrelationID,
-		ReplyTo: d.ReplyTo, AppID: d.AppID, Priority: d.Priority, Headers: headers, Body: d.Body,
+		ID: text(d.ID), Type: text(d.Type), Queue: text(d.Queue), Exchange: text(d.Exchange), Key: text(d.Key),
+		Reason: text(d.Reason), Error: text(d.Error), Attempts: d.Attempts, Generation: d.Generation,
+		Published: timeToJSON(d.Published), FirstFailed: timeToJSON(d.FirstFailed), Died: timeToJSON(d.Died),
+		ContentType: text(d.ContentType), ContentEncoding: text(d.ContentEncoding), CorrelationID: text(d.CorrelationID),
+		ReplyTo: text(d.ReplyTo), AppID: text(d.AppID), Priority: d.Priority, Headers: headers,
+	}
+	if utf8.Valid(d.Body) {
+		readable := string(d.Body)
+		l.Body = &readable
+	} else {
+		l.BodyBase64 = d.Body
 	}
 	for _, h := range d.History {
-		l.History = append(l.History, historyLine(h))
+		l.History = append(l.History, historyLine{h.Number, h.At, text(h.Error)})
 	}
 	return json.Marshal(l)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
-func (d *DeadLetter) UnmarshalJSON(text []byte) error {
+// UnmarshalJSON reads what MarshalJSON wrote, and refuses what it would not keep.
+func (d *DeadLetter) UnmarshalJSON(in []byte) error {
 	var l letterLine
-	if err := json.Unmarshal(text, &l); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(in))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&l); err != nil {
 		return err
+	}
+	body := l.BodyBase64
+	if l.Body != nil {
+		if l.BodyBase64 != nil {
+			return errors.New("has both body and body_base64")
+		}
+		body = []byte(*l.Body)
 	}
 	headers, err := tableFromJSON(l.Headers)
 	if err != nil {
 		return err
 	}
 	*d = DeadLetter{
-		ID: l.ID, Type: l.Type, Queue: l.Queue, Exchange: l.Exchange, Key: l.Key, Reason: l.Reason, Error: l.Error,
-		Attempts: l.Attempts, Generation: l.Generation, Published: timeFromJSON(l.Published), FirstFailed: timeFromJSON(l.FirstFailed),
-		Died: timeFromJSON(l.Died), ContentType: l.ContentType, ContentEncoding: l.ContentEncoding, CorrelationID: l.CorrelationID,
-		ReplyTo: l.ReplyTo, AppID: l.AppID, Priority: l.Priority, Headers: headers, Body: l.Body,
+		ID: string(l.ID), Type: string(l.Type), Queue: string(l.Queue), Exchange: string(l.Exchange), Key: string(l.Key),
+		Reason: string(l.Reason), Error: string(l.Error), Attempts: l.Attempts, Generation: l.Generation,
+		Published: timeFromJSON(l.Published), FirstFailed: timeFromJSON(l.FirstFailed), Died: timeFromJSON(l.Died),
+		ContentType: string(l.ContentType), ContentEncoding: string(l.ContentEncoding), CorrelationID: string(l.CorrelationID),
+		ReplyTo: string(l.ReplyTo), AppID: string(l.AppID), Priority: l.Priority, Headers: headers, Body: body,
 	}
 	for _, h := range l.History {
-		d.History = append(d.History, FailedAttempt(h))
+		d.History = append(d.History, FailedAttempt{h.Number, h.At, string(h.Error)})
 	}
 	return nil
 }
 
-func timeToJSON(t time.Time) *time.Time {
+func timeToJSON(t time.Time) *moment {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
-	return &t
+	m := moment(t)
+	return &m
 }
 
-func timeFromJSON(t *time.Time) time.Time {
-	if t == nil {
+func timeFromJSON(m *moment) time.Time {
+	if m == nil {
 		return time.Time{}
 	}
-	return *t
+	return time.Time(*m)
 }
 
 // Export writes the dead letters that the filter chooses as JSON, one in a line,

@@ -296,13 +296,13 @@ func TestImportRefuses(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
 	bury(t, b, c, 1)
-	for _, line := range []string{"x", `{"headers":{"a":1}}`, `{"headers":{"a":{"int8":300}}}`, `{"headers":{"a":{"x":1}}}`, `{"key":"` + strings.Repeat("k", 300) + `"}`} {
+	for _, line := range []string{"x", `{"properties":{}}`, `{"body":"a","body_base64":"YQ=="}`, `{"headers":{"a":1}}`, `{"headers":{"a":{"int8":300}}}`, `{"headers":{"a":{"x":1}}}`, `{"key":"` + strings.Repeat("k", 300) + `"}`} {
 		if _, err := c.DeadLetters(orders).Import(within(t, patience), strings.NewReader(line)); err == nil && !strings.Contains(line, "key") {
 			t.Errorf("%s was imported", line)
 		}
 	}
 	var d reliable.DeadLetter
-	if err := json.Unmarshal([]byte(`{"id":"x","body":"AP8="}`), &d); err != nil || d.ID != "x" || !bytes.Equal(d.Body, []byte{0, 255}) {
+	if err := json.Unmarshal([]byte(`{"id":"x","body_base64":"AP8="}`), &d); err != nil || d.ID != "x" || !bytes.Equal(d.Body, []byte{0, 255}) {
 		t.Errorf("%+v %v", d, err)
 	}
 }

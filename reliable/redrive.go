@@ -29,9 +29,13 @@ type RedriveOptions struct {
 	// Force gives them new ids, so that consumers handle them again which know the
 	// old ones as done.
 	Force bool
-	// Edit may change body, headers and other properties before. What it panics
-	// for is not sent.
+	// Edit may change body, headers and other properties before, and with ToOrigin
+	// exchange and key. What it panics for is not sent.
 	Edit func(*DeadLetter)
+	// Grace is how long after the end of the context the confirms of what is on its
+	// way are waited for. What is not confirmed by then can be in both places. 0
+	// means not at all.
+	Grace time.Duration
 }
 
 // Report says what was done with dead letters.
@@ -148,6 +152,8 @@ func (v *redrive) finish(ctx context.Context, ch *amqp.Channel) { v.settle(ctx, 
 
 // settle removes what the broker has confirmed.
 func (v *redrive) settle(ctx context.Context, ch *amqp.Channel) {
+	ctx, cancel := outlasting(ctx, v.options.Grace)
+	defer cancel()
 	for _, s := range v.open {
 		err := s.r.Wait(ctx)
 		if err == nil {
@@ -161,6 +167,16 @@ func (v *redrive) settle(ctx context.Context, ch *amqp.Channel) {
 		}
 	}
 	v.open = v.open[:0]
+}
+
+// outlasting is a context that ends some time after ctx does.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(by, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 func sleepUntil(ctx context.Context, due time.Time) error {

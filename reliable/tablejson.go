@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -21,6 +22,9 @@ func tableToJSON(t amqp.Table) (map[string]any, error) {
 	}
 	out := make(map[string]any, len(t))
 	for name, value := range t {
+		if !utf8.ValidString(name) {
+			return nil, fmt.Errorf("the header name %q is not UTF-8", name)
+		}
 		v, err := valueToJSON(value)
 		if err != nil {
 			return nil, fmt.Errorf("header %q: %w", name, err)

@@ -86,7 +86,7 @@ func TestTheEnvironmentsURLIsNamedNotShown(t *testing.T) {
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
-	for _, name := range []string{"publish", "consume", "get", "declare queue", "declare exchange", "delete queue", "delete exchange", "purge", "bind", "unbind", "hash-password", "topology plan", "topology apply", "topology verify", "doctor"} {
+	for _, name := range []string{"publish", "consume", "get", "dlq ls", "dlq show", "dlq redrive", "dlq purge", "dlq export", "dlq import", "declare queue", "declare exchange", "delete queue", "delete exchange", "purge", "bind", "unbind", "hash-password", "topology plan", "topology apply", "topology verify", "doctor"} {
 		got := run(t, "", append(strings.Fields(name), "--help")...)
 		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  warren ") && !strings.Contains(got.stdout, "| warren ") {
 			t.Errorf("%s --help: status %d, stderr %q, no example in\n%s", name, got.code, got.stderr, got.stdout)

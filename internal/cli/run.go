@@ -66,7 +66,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitUsage
 	case errors.Is(err, errReported), errors.Is(err, syscall.EPIPE):
 		return exitFailed // has been told, or nobody reads any more
-	case errors.Is(err, errEmpty):
+	case errors.Is(err, errEmpty), errors.Is(err, errNoLetters):
 		fmt.Fprintf(stderr, "warren: %s\n", oneLine(err.Error()))
 		return exitEmpty
 	}
@@ -116,7 +116,7 @@ amqp://guest:guest@localhost:5672/.`,
 	lesson.Args = noArgs
 	add("broker", lesson, serveCommand(), hashPasswordCommand())
 	add("data", checkCommand(), dumpCommand(), salvageCommand())
-	add("messages", publishCommand(), consumeCommand(), getCommand(), benchCommand())
+	add("messages", publishCommand(), consumeCommand(), getCommand(), dlqCommand(), benchCommand())
 	add("topology", declareCommand(), deleteCommand(), purgeCommand(), bindCommand(), unbindCommand(), topologyCommand(), doctorCommand())
 	root.AddCommand(versionCommand())
 	return root
