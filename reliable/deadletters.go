@@ -1,11 +1,13 @@
 package reliable
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -131,15 +133,14 @@ func (h *held) ack(ch *amqp.Channel) error {
 // openTags are those that are taken and not settled.
 type openTags map[uint64]bool
 
-// giveBack returns everything at once, which keeps the order.
-func (o openTags) giveBack(ch *amqp.Channel) {
-	last := uint64(0)
+// last is the highest that is not above a tag, 0 if there is none.
+func (o openTags) last(most uint64) (last uint64) {
 	for tag := range o {
-		last = max(last, tag)
+		if tag <= most {
+			last = max(last, tag)
+		}
 	}
-	if last > 0 {
-		_ = ch.Nack(last, true, true) // else they come back when the channel closes
-	}
+	return last
 }
 
 // identity is what duplicates have in common.
@@ -193,15 +194,34 @@ func (d *DeadLetters) visitOn(ctx context.Context, conn *link.Conn, v visitor) e
 	}
 	w := &walk{queue: d.queue, ch: ch, expected: q.Messages, visitor: v, open: openTags{}, seen: map[identity]bool{}}
 	defer func() {
-		w.open.giveBack(ch)
+		w.giveBack()
 		time.Sleep(d.client.server.settleTime())
 	}()
 	defer v.finish(ctx, ch)
 	for n := 1; ; n++ {
-		if more, err := w.batch(ctx, fmt.Sprintf("scan-%d", n)); err != nil || !more {
+		tag := fmt.Sprintf("scan-%d", n)
+		more, err := w.batch(ctx, tag)
+		cerr := ch.Cancel(tag, false) // first, or it would get again what is given back
+		w.ends = append(w.ends, w.newest)
+		if err = cmp.Or(err, cerr); err != nil || !more {
 			return err
 		}
 	}
+}
+
+// giveBack returns everything, which keeps the order if what each consumer has goes
+// at once, and the oldest consumer's first. If it fails, all come back when the
+// channel closes.
+func (w *walk) giveBack() {
+	for _, end := range w.ends[:max(0, len(w.ends)-1)] {
+		if tag := w.open.last(end); tag > 0 {
+			if w.ch.Nack(tag, true, true) != nil {
+				return
+			}
+			maps.DeleteFunc(w.open, func(open uint64, _ bool) bool { return open <= tag })
+		}
+	}
+	_ = w.ch.Nack(0, true, true) // also what was delivered and not looked at
 }
 
 // walk is one way through a queue. What it takes it takes by consumers, one after
@@ -214,6 +234,8 @@ type walk struct {
 	taken    int
 	visitor  visitor
 	open     openTags
+	newest   uint64   // the last delivery tag
+	ends     []uint64 // the last delivery tag of each consumer
 	seen     map[identity]bool
 }
 
@@ -230,7 +252,12 @@ const (
 	// scanPatience is how long messages are waited for that the queue was said to
 	// have.
 	scanPatience = 2 * time.Second
+	// scanStuck is how long messages are waited for that the queue has.
+	scanStuck = 20 * time.Second
 )
+
+// errStuck is that the queue has messages and does not deliver them.
+var errStuck = errors.New("messages are there and are not delivered: another consumer is the queue's single active one, or the server is stuck")
 
 // batch takes what one consumer can have. It returns false when the queue is at its
 // end, or the visitor has seen enough.
@@ -251,17 +278,18 @@ func (w *walk) batch(ctx context.Context, tag string) (more bool, err error) {
 				return false, errCancelled
 			}
 		case <-idle.C:
-			raw, there, err = w.ch.Get(w.queue, false)
+			q, err := w.ch.QueueDeclarePassive(w.queue, true, false, false, false, nil)
+			waited := time.Since(last)
 			switch {
 			case err != nil:
 				return false, err
-			case there:
-			case w.taken >= w.expected || time.Since(last) > scanPatience:
+			case q.Messages > 0 && waited > scanStuck:
+				return false, errStuck
+			case q.Messages == 0 && (w.taken >= w.expected || waited > scanPatience):
 				return false, nil
-			default: // the rest is on its way, or others have it
-				idle.Reset(scanIdle)
-				continue
 			}
+			idle.Reset(scanIdle) // the rest is on its way, or others have it
+			continue
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
@@ -271,13 +299,14 @@ func (w *walk) batch(ctx context.Context, tag string) (more bool, err error) {
 			return false, err
 		}
 	}
-	return true, w.ch.Cancel(tag, false)
+	return true, nil
 }
 
 // look shows a message to the visitor.
 func (w *walk) look(ctx context.Context, raw *amqp.Delivery) (more bool, err error) {
 	h := &held{DeadLetter: deadLetterOf(w.queue, raw), tag: raw.DeliveryTag, open: w.open}
 	w.open[h.tag] = true
+	w.newest = h.tag
 	w.taken++
 	if h.ID != "" {
 		h.same = h.identity()
