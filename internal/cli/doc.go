@@ -9,7 +9,7 @@
 //
 // Exit status: 0 done, 1 it failed, 2 the command line or the
 // configuration is wrong, or there is nothing to look at (check, dump, salvage,
-// topology verify, doctor), 3 the queue was empty (get). Data goes to stdout, everything said about it to stderr.
+// topology verify, doctor), 3 the queue was empty (get, dlq show). Data goes to stdout, everything said about it to stderr.
 // Passwords are never printed: an address is shown without its password, and a
 // URL that cannot be understood is not shown at all.
 package cli
