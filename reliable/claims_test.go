@@ -31,6 +31,17 @@ type saboteur struct {
 	toGo   int // bytes until the next cut; negative means never
 	writes bool
 	cuts   int
+	open   map[net.Conn]bool
+}
+
+// cutAll cuts all connections now.
+func (s *saboteur) cutAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		conn.Close()
+	}
+	clear(s.open)
 }
 
 // arm has a connection cut after n more bytes that the client writes, or reads.
@@ -68,7 +79,23 @@ func (s *saboteur) pass(n int, write bool) (may int, cut bool) {
 
 func (s *saboteur) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := s.to.DialContext(ctx, network, addr)
-	return &sabotaged{conn, s}, err
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[net.Conn]bool)
+	}
+	s.open[conn] = true
+	return &sabotaged{conn, s}, nil
+}
+
+func (c *sabotaged) Close() error {
+	c.s.mu.Lock()
+	delete(c.s.open, c.Conn)
+	c.s.mu.Unlock()
+	return c.Conn.Close()
 }
 
 type sabotaged struct {
