@@ -20,10 +20,11 @@ func dlqCommand() *cobra.Command {
 message failed, and any other queue that an exchange for dead letters leads to.
 
 All commands work on the queue that is named, over AMQP. To look, they take messages
-and give them back: nobody else gets them meanwhile, they keep their order, and they
-are marked redelivered afterwards. If the queue has a delivery limit, the look counts
+and give them back: nobody else gets them meanwhile, and they are marked redelivered
+afterwards. A look at the whole queue keeps their order; one that stops before does
+not on RabbitMQ, whose quorum queues can put what is given back at the end. If the queue has a delivery limit, the look counts
 on servers that count what is given back; the queues of package reliable have none.
-Ctrl-C loses nothing: what has not been settled goes back to its place.`,
+Ctrl-C loses nothing: what has not been settled goes back.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}
@@ -162,7 +163,7 @@ func (r *report) text(done, will string) string {
 	}
 	switch {
 	case r.Broken && r.Scanned > 0:
-		text += "; broken off, the others are where they were"
+		text += "; broken off, the others stay"
 	case r.Broken:
 		text += "; broken off"
 	case r.DryRun && r.Scanned > 0:
