@@ -320,7 +320,10 @@ func (w *walk) look(ctx context.Context, raw *amqp.Delivery) (more bool, err err
 // Scan goes through the dead letters that the filter chooses, oldest first, and
 // leaves them where they are. While it runs nobody else gets them. Afterwards they
 // count as delivered before, and a queue with a delivery limit would drop them
-// after so many scans; those of this package have none.
+// after so many scans; those of this package have none. A quorum
+// queue of RabbitMQ without a delivery limit takes what is given back at its end: a
+// scan of all keeps the order, one that is broken off can leave the first ones
+// behind the others.
 //
 // The error, if there is one, comes last, with a zero DeadLetter.
 func (d *DeadLetters) Scan(ctx context.Context, f Filter) iter.Seq2[DeadLetter, error] {
