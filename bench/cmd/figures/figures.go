@@ -121,7 +121,7 @@ func (r *run) memory() error {
 		return err
 	}
 	settle := func() int64 {
-		time.Sleep(2 * time.Second) // caches and the collector come to rest
+		time.Sleep(6 * time.Second) // a broker at rest gives memory back after three
 		return p.residentBytes()
 	}
 	empty := settle()
