@@ -57,17 +57,21 @@ func (e *Engine) warm(q *Queue, pages []queue.ColdPage) {
 // spillIndex makes pages cold until the index is within its budget. Only the janitor
 // calls it.
 func (e *Engine) spillIndex(budgetBytes int64) {
-	total := int64(0)
 	queues := e.allQueues()
-	hot := make(map[*Queue]int, len(queues))
-	for _, q := range queues {
+	pages := make([]int, len(queues))
+	total := int64(0)
+	for i, q := range queues {
 		q.mu.Lock()
-		hot[q] = q.m.HotPages()
+		pages[i] = q.m.HotPages()
 		q.mu.Unlock()
-		total += int64(hot[q]) * pageIndexBytes
+		total += int64(pages[i]) * pageIndexBytes
 	}
 	if total <= budgetBytes {
 		return
+	}
+	hot := make(map[*Queue]int, len(queues))
+	for i, q := range queues {
+		hot[q] = pages[i]
 	}
 	slices.SortFunc(queues, func(a, b *Queue) int { return cmp.Compare(hot[b], hot[a]) })
 	// Below the budget by a margin, so that this is not about single pages. What is

@@ -102,9 +102,6 @@ func (d *Disk) BeginCheckpoint(from seglog.LSN) (*Checkpoint, error) {
 	return c, nil
 }
 
-// Bytes is the size of what has been written so far.
-func (c *Checkpoint) Bytes() int64 { return c.at + int64(len(c.buf)) }
-
 func beginPayload(from seglog.LSN) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, checkpointVersion)
 	return binary.LittleEndian.AppendUint64(b, uint64(from))

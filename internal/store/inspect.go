@@ -300,11 +300,7 @@ func (in *Inspection) loadPage(id queue.ID, at queue.ColdPage) error {
 		return fmt.Errorf("a page of this queue: %w", err)
 	}
 	defer f.Close()
-	b := make([]byte, at.Cold.Length)
-	if _, err := f.ReadAt(b, int64(uint32(at.Cold.Place))); err != nil {
-		return fmt.Errorf("%w: %w", errPage(at.Cold.Place, "it cannot be read"), err)
-	}
-	return parseColdPage(b, id, at, &in.image)
+	return readColdPage(f, id, at, &in.image)
 }
 
 // anyPriority is more than a queue of unknown arguments can have.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,7 +43,6 @@ type pageFile struct {
 	bytes  int64
 	synced bool // what is in it is durable
 	failed bool // a sync of it has failed: what it holds may never be durable
-	named  bool // the checkpoint that the mark names relies on it
 	refs   atomic.Int64
 }
 
@@ -136,16 +136,16 @@ func (d *Disk) LoadPage(q queue.ID, at queue.ColdPage, img *queue.Image) error {
 	if file == nil {
 		return errPage(c.Place, "the file is missing")
 	}
-	b := make([]byte, c.Length)
-	if _, err := file.f.ReadAt(b, int64(uint32(c.Place))); err != nil {
-		return fmt.Errorf("%w: %w", errPage(c.Place, "it cannot be read"), err)
-	}
-	return parseColdPage(b, q, at, img)
+	return readColdPage(file.f, q, at, img)
 }
 
-// parseColdPage takes a page section that belongs to a cold page.
-func parseColdPage(b []byte, q queue.ID, at queue.ColdPage, img *queue.Image) error {
+// readColdPage reads the page section of a cold page from its file.
+func readColdPage(f io.ReaderAt, q queue.ID, at queue.ColdPage, img *queue.Image) error {
 	place := at.Cold.Place
+	b := make([]byte, at.Cold.Length)
+	if _, err := f.ReadAt(b, int64(uint32(place))); err != nil {
+		return fmt.Errorf("%w: %w", errPage(place, "it cannot be read"), err)
+	}
 	le := binary.LittleEndian
 	end := len(b) - secCRCBytes
 	if end < secHeaderBytes || int(le.Uint32(b)) != end-secHeaderBytes || b[4] != secPage {
@@ -248,7 +248,7 @@ func (p *pageFiles) openNamed(d *Disk, number uint32) (*pageFile, error) {
 		f.Close() // read only
 		return nil, err
 	}
-	file := &pageFile{number: number, f: f, bytes: size, synced: true, named: true}
+	file := &pageFile{number: number, f: f, bytes: size, synced: true}
 	p.files[number] = file
 	return file, nil
 }
@@ -280,14 +280,13 @@ func (p *pageFiles) sync(wanted map[uint32]bool) error {
 	return nil
 }
 
-// nowNamed notes on which files the checkpoint relies that the mark names now, and
-// removes those that nothing needs any more.
+// nowNamed removes the files that nothing needs any more, besides those on which the
+// checkpoint relies that the mark names now.
 func (p *pageFiles) nowNamed(d *Disk, named map[uint32]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for number, f := range p.files {
-		f.named = named[number]
-		if f.named || f == p.current || f.refs.Load() > 0 {
+		if named[number] || f == p.current || f.refs.Load() > 0 {
 			continue
 		}
 		f.f.Close()

@@ -61,12 +61,13 @@ func (m *Machine) TakeSpill(c *Cursor, keep int, imgs []Image) (n int, more bool
 	if !m.cfg.Durable {
 		return 0, false
 	}
-	for scanned := 0; c.level < len(m.levels); {
-		l := &m.levels[c.level]
-		c.page = max(c.page, l.base, l.head/pageLen+1+uint64(keep))
-		i := l.first + int(c.page-l.base)
-		if i >= len(l.pages) {
-			c.level, c.page = c.level+1, 0
+	for scanned := 0; ; {
+		l, i, ok := c.at(m)
+		if !ok {
+			return n, false
+		}
+		if from := l.head/pageLen + 1 + uint64(keep); c.page < from {
+			c.page = from
 			continue
 		}
 		if scanned == spillScan || n == len(imgs) {
@@ -80,7 +81,6 @@ func (m *Machine) TakeSpill(c *Cursor, keep int, imgs []Image) (n int, more bool
 		}
 		c.page++
 	}
-	return n, false
 }
 
 // spillable tells whether a page may become cold: it is full, and all that it holds
@@ -165,11 +165,12 @@ func (m *Machine) ColdIn(from, to Seq, pages []ColdPage) []ColdPage {
 // ColdWhere appends the cold pages that match, of a stretch of the queue; more says
 // that there is more to walk.
 func (m *Machine) ColdWhere(c *Cursor, match func(*Cold) bool, pages []ColdPage) (_ []ColdPage, more bool) {
-	for scanned := 0; c.level < len(m.levels); scanned++ {
-		l := &m.levels[c.level]
-		c.page = max(c.page, l.base)
-		i := l.first + int(c.page-l.base)
-		if i >= len(l.pages) || l.cold == 0 {
+	for scanned := 0; ; scanned++ {
+		l, i, ok := c.at(m)
+		if !ok {
+			return pages, false
+		}
+		if l.cold == 0 {
 			c.level, c.page = c.level+1, 0
 			continue
 		}
@@ -181,7 +182,6 @@ func (m *Machine) ColdWhere(c *Cursor, match func(*Cold) bool, pages []ColdPage)
 		}
 		c.page++
 	}
-	return pages, false
 }
 
 // IsCold tells whether a page is still cold, and the same.

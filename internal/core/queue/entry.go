@@ -30,6 +30,9 @@ type Entry struct {
 	Flags     Flags
 }
 
+// unkept tells whether a message keeps its page from becoming cold.
+func (f Flags) unkept() bool { return f&(Persistent|Pinned) != Persistent }
+
 // Flags are per-message bits.
 type Flags uint32
 

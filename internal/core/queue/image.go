@@ -48,13 +48,10 @@ func (m *Machine) Tails() []uint64 {
 // TakeImage copies the next page of a walk that holds anything persistent into
 // img, whose memory it reuses. It reports whether it found one.
 func (m *Machine) TakeImage(c *Cursor, img *Image) bool {
-	for c.level < len(m.levels) {
-		l := &m.levels[c.level]
-		c.page = max(c.page, l.base)
-		i := l.first + int(c.page-l.base)
-		if i >= len(l.pages) {
-			c.level, c.page = c.level+1, 0
-			continue
+	for {
+		l, i, ok := c.at(m)
+		if !ok {
+			return false
 		}
 		p, number := l.pages[i].p, c.page
 		c.page++
@@ -66,7 +63,6 @@ func (m *Machine) TakeImage(c *Cursor, img *Image) bool {
 			return true
 		}
 	}
-	return false
 }
 
 func (m *Machine) image(img *Image, level int, number uint64, p *page) bool {

@@ -90,7 +90,7 @@ func (l *list) push(e Entry, deadline Time) uint64 {
 		p = l.pages[len(l.pages)-1].p // never nil: dropPage keeps the page being written
 	}
 	p.entries = append(p.entries, e)
-	if e.Flags&(Persistent|Pinned) != Persistent {
+	if e.Flags.unkept() {
 		p.unkept = true
 	}
 	if deadline != Never || len(p.deadlines) > 0 {

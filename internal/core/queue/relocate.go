@@ -20,23 +20,30 @@ func (m *Machine) Relocate(c *Cursor, f func(Entry) uint64) (more bool) {
 }
 
 func (m *Machine) walkPage(c *Cursor, f func(l *list, p *page, pos uint64)) (more bool) {
-	for c.level < len(m.levels) {
-		l := &m.levels[c.level]
-		c.page = max(c.page, l.base)
-		i := l.first + int(c.page-l.base)
-		if i >= len(l.pages) {
-			c.level, c.page = c.level+1, 0
-			continue
-		}
-		l.eachInPage(i, func(p *page, pos uint64) {
-			if !l.isMoving(p, pos) || p.entries[pos%pageLen].Flags&parkedFlag != 0 {
-				f(l, p, pos)
-			}
-		})
-		c.page++
-		return true
+	l, i, ok := c.at(m)
+	if !ok {
+		return false
 	}
-	return false
+	l.eachInPage(i, func(p *page, pos uint64) {
+		if !l.isMoving(p, pos) || p.entries[pos%pageLen].Flags&parkedFlag != 0 {
+			f(l, p, pos)
+		}
+	})
+	c.page++
+	return true
+}
+
+// at is the slot that the cursor has come to, the first of the next level where one
+// ends; ok is false behind the last.
+func (c *Cursor) at(m *Machine) (l *list, i int, ok bool) {
+	for ; c.level < len(m.levels); c.level, c.page = c.level+1, 0 {
+		l = &m.levels[c.level]
+		c.page = max(c.page, l.base)
+		if i = l.first + int(c.page-l.base); i < len(l.pages) {
+			return l, i, true
+		}
+	}
+	return nil, 0, false
 }
 
 // Held is one message as Walk shows it.

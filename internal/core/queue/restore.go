@@ -146,7 +146,7 @@ func (l *list) place(pos uint64, e Entry, deadline Time) {
 	p.fill(i + 1)
 	p.entries[i] = e
 	p.changed = true
-	if e.Flags&(Persistent|Pinned) != Persistent {
+	if e.Flags.unkept() {
 		p.unkept = true
 	}
 	if deadline != Never || len(p.deadlines) > 0 {
