@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,12 @@ type Config struct {
 	// Passive only checks that exchanges and queues exist, and declares nothing:
 	// for users without the permission to configure.
 	Passive bool
+	// Namespace makes a delay network, dead-letter exchange and queue of lost
+	// messages apart from those of everybody else in the virtual host: their names
+	// begin with it and a dot. Queues and exchanges of your own are not renamed.
+	// All programs that share a queue need the same. At most 200 bytes; empty is
+	// what nearly everybody wants, and what `warren topology` plans.
+	Namespace string
 	// Observer is told what happens, for traces and metrics.
 	Observer Observer
 	// Clock replaces the time of the machine in tests. Nil means the machine's.
@@ -36,6 +43,9 @@ type Config struct {
 	// they grow from one to the other, with jitter. 0 means 100 ms and 10 s.
 	MinPause, MaxPause time.Duration
 }
+
+// maxNamespace leaves room in a name for what stands behind the namespace.
+const maxNamespace = 200
 
 // Clock is a source of time; a *brokertest.Clock is one.
 type Clock interface {
@@ -70,6 +80,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Heartbeat = 10 * time.Second
 	}
 	switch {
+	case len(c.Namespace) > maxNamespace || strings.HasPrefix(c.Namespace, "amq."):
+		return c, fmt.Errorf("reliable: Config.Namespace has %d bytes, at most %d are possible, and it cannot begin with amq.", len(c.Namespace), maxNamespace)
 	case c.Queues < Auto || c.Queues > Classic:
 		return c, fmt.Errorf("reliable: Config.Queues is %d, it has to be Auto, Quorum or Classic", c.Queues)
 	case c.Heartbeat < time.Second:

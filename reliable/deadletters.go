@@ -107,7 +107,7 @@ func (c *Client) DeadLettersIn(queue string) *DeadLetters {
 
 // Lost are the messages whose work queue did not exist when they came to it.
 func (c *Client) Lost() *DeadLetters {
-	return &DeadLetters{client: c, queue: networkOf(c.queues).lost()}
+	return &DeadLetters{client: c, queue: c.networkOf(c.queues).lost()}
 }
 
 // Name is the queue's.
@@ -401,7 +401,7 @@ func (d *DeadLetter) readDeath(h amqp.Table) {
 	for _, entry := range deaths {
 		table, _ := entry.(amqp.Table)
 		queue, _ := table["queue"].(string)
-		if strings.HasPrefix(queue, networkVersion) {
+		if inNetwork(queue) {
 			continue
 		}
 		d.Queue = queue
@@ -418,8 +418,8 @@ func (d *DeadLetter) readDeath(h amqp.Table) {
 // guessOrigin fills in what only the routing key can tell: a message that was lost
 // on its way has its queue at the end of the key.
 func (d *DeadLetter) guessOrigin(queue string) {
-	inNetwork := strings.HasPrefix(d.Exchange, networkVersion)
-	if d.Queue == "" && inNetwork {
+	delayed := inNetwork(d.Exchange)
+	if d.Queue == "" && delayed {
 		d.Queue = d.Key
 		if len(d.Key) > 2*delayLevels && !strings.HasSuffix(d.Exchange, ".dlx") {
 			d.Queue = d.Key[2*delayLevels:]
@@ -434,7 +434,7 @@ func (d *DeadLetter) guessOrigin(queue string) {
 			d.Queue = ""
 		}
 	}
-	if inNetwork { // it was published with a delay, to its queue
+	if delayed { // it was published with a delay, to its queue
 		d.Exchange, d.Key = "", d.Queue
 	}
 }

@@ -47,7 +47,7 @@ func serverRefused(err error) bool {
 // Topology is what Declare declares for the queues, with everything that their
 // retries and dead letters need on this client's server.
 func (c *Client) Topology(queues ...Queue) (Topology, error) {
-	return topologyOf(c.server, c.queues, queues)
+	return topologyOf(c.server, c.config.Namespace, c.queues, queues)
 }
 
 // renew declares again what was declared before, once for each connection. What

@@ -110,7 +110,7 @@ func (m *Delivery) readHeaders() {
 	}
 	if key, ok := h[headerKey].(string); ok {
 		m.Key = key
-	} else if m.Exchange != "" && strings.HasPrefix(m.Exchange, networkVersion) {
+	} else if inNetwork(m.Exchange) {
 		// It was published with a delay, to this queue.
 		m.Exchange, m.Key = "", m.Queue
 	}

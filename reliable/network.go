@@ -33,13 +33,29 @@ const MaxDelay = (1<<delayLevels - 1) * delayUnit
 const DelayUnit = delayUnit
 
 // network names what work queues of one type share.
-type network struct{ prefix string }
+type network struct {
+	prefix string
+	kind   QueueType // Quorum or Classic
+}
 
-func networkOf(t QueueType) network {
+// networkIn is the network of a namespace, which may be empty.
+func networkIn(namespace string, t QueueType) network {
+	prefix := networkVersion
 	if t == Classic { // another network: the arguments differ
-		return network{networkVersion + "c"}
+		prefix += "c"
 	}
-	return network{networkVersion}
+	if namespace != "" {
+		prefix = namespace + "." + prefix
+	}
+	return network{prefix, t}
+}
+
+// networkOf is the network of a client's queues of one type.
+func (c *Client) networkOf(t QueueType) network { return networkIn(c.config.Namespace, t) }
+
+// inNetwork says that an exchange or a queue belongs to a network, of any namespace.
+func inNetwork(name string) bool {
+	return strings.HasPrefix(name, networkVersion) || strings.Contains(name, "."+networkVersion)
 }
 
 // lost is where messages go whose queue is gone.
@@ -114,10 +130,9 @@ func keepForever(t QueueType, s server) amqp.Table {
 
 // base is what every work queue needs: the exchange for dead letters, and the
 // place for messages whose queue is gone, which would otherwise freeze a level.
-func base(t QueueType, s server) (topo Topology) {
-	n := networkOf(t)
+func (n network) base(s server) (topo Topology) {
 	topo.exchange(n.lost(), amqp.ExchangeFanout, nil)
-	topo.queue(n.lost(), keepForever(t, s))
+	topo.queue(n.lost(), keepForever(n.kind, s))
 	topo.bindQueue(n.lost(), "", n.lost(), nil)
 	topo.exchange(n.dlx(), amqp.ExchangeDirect, amqp.Table{"alternate-exchange": n.lost()})
 	return topo
@@ -125,12 +140,12 @@ func base(t QueueType, s server) (topo Topology) {
 
 // topology is the whole network, lowest level first, so that a level never leads
 // to an exchange that does not exist.
-func (n network) topology(t QueueType) (topo Topology) {
+func (n network) topology() (topo Topology) {
 	topo.exchange(n.out(), amqp.ExchangeTopic, amqp.Table{"alternate-exchange": n.lost()})
 	for i := range delayLevels {
 		name := n.level(i)
 		topo.exchange(name, amqp.ExchangeTopic, nil)
-		topo.queue(name, atLeastOnce(t, amqp.Table{
+		topo.queue(name, atLeastOnce(n.kind, amqp.Table{
 			"x-message-ttl":          (delayUnit << i).Milliseconds(),
 			"x-dead-letter-exchange": n.below(i),
 		}))
@@ -143,12 +158,12 @@ func (n network) topology(t QueueType) (topo Topology) {
 
 // topology is what q needs besides base and network: itself, its dead-letter
 // queue and their bindings. An Existing queue is not declared itself.
-func (q Queue) topology(t QueueType, s server) (topo Topology) {
-	topo.queue(q.DeadLetterQueue(), keepForever(t, s))
-	topo.bindQueue(networkOf(t).dlx(), q.Name, q.DeadLetterQueue(), nil)
+func (q Queue) topology(n network, s server) (topo Topology) {
+	topo.queue(q.DeadLetterQueue(), keepForever(n.kind, s))
+	topo.bindQueue(n.dlx(), q.Name, q.DeadLetterQueue(), nil)
 	if !q.Existing {
-		args := atLeastOnce(t, amqp.Table{"x-dead-letter-exchange": networkOf(t).dlx(), "x-dead-letter-routing-key": q.Name})
-		if t == Quorum {
+		args := atLeastOnce(n.kind, amqp.Table{"x-dead-letter-exchange": n.dlx(), "x-dead-letter-routing-key": q.Name})
+		if n.kind == Quorum {
 			switch limit := q.DeliveryLimit; {
 			case limit == 0:
 				args["x-delivery-limit"] = int64(defaultDeliveryLimit)
@@ -167,6 +182,6 @@ func (q Queue) topology(t QueueType, s server) (topo Topology) {
 		}
 		topo.bindQueue(b.Exchange.Name, b.Key, q.Name, b.Arguments)
 	}
-	topo.bindQueue(networkOf(t).out(), strings.Repeat("*.", delayLevels)+q.Name, q.Name, nil)
+	topo.bindQueue(n.out(), strings.Repeat("*.", delayLevels)+q.Name, q.Name, nil)
 	return topo
 }

@@ -55,10 +55,10 @@ func topicMatches(pattern, words []string) bool {
 }
 
 func TestNetworkDelays(t *testing.T) {
-	n := networkOf(Quorum)
-	topo := n.topology(Quorum)
+	n := networkIn("", Quorum)
+	topo := n.topology()
 	q := Queue{Name: "a.b"}
-	topo.Bindings = append(topo.Bindings, q.topology(Quorum, server{product: warrenMQ}).Bindings...)
+	topo.Bindings = append(topo.Bindings, q.topology(n, server{product: warrenMQ}).Bindings...)
 	check := func(d time.Duration) {
 		exchange, key := n.route(d, q.Name)
 		if d <= 0 {
@@ -86,9 +86,9 @@ func TestNetworkDelays(t *testing.T) {
 
 // A message for a.b must not come to a queue b.
 func TestNetworkSuffixes(t *testing.T) {
-	n := networkOf(Quorum)
+	n := networkIn("", Quorum)
 	_, key := n.route(delayUnit, "a.b")
-	bindings := Queue{Name: "b"}.topology(Quorum, server{}).Bindings
+	bindings := Queue{Name: "b"}.topology(n, server{}).Bindings
 	last := bindings[len(bindings)-1]
 	if last.Source != n.out() || topicMatches(strings.Split(last.RoutingKey, "."), strings.Split(key, ".")) {
 		t.Errorf("binding %q takes %q", last.RoutingKey, key)

@@ -8,23 +8,24 @@ import (
 
 // TopologyFor is what Client.Topology returns at a server that presents itself
 // with this product ("RabbitMQ", "WarrenMQ") and version ("4.3.1"), without being
-// connected to one. t is the type of queues that name none; Auto is what the
+// connected to one, and without a Config.Namespace. t is the type of queues that name none; Auto is what the
 // server decides. What the queues share comes first, also without any queue.
 func TopologyFor(product, version string, t QueueType, queues ...Queue) (Topology, error) {
 	s := serverOf(amqp.Table{"product": product, "version": version})
 	if t == Auto {
 		t = s.queueType()
 	}
-	topo := base(t, s)
-	topo.Add(networkOf(t).topology(t))
-	of, err := topologyOf(s, t, queues)
+	n := networkIn("", t)
+	topo := n.base(s)
+	topo.Add(n.topology())
+	of, err := topologyOf(s, "", t, queues)
 	topo.Add(of)
 	return topo, err
 }
 
 // topologyOf is what the queues need at a server; auto is the type of those that
 // name none.
-func topologyOf(s server, auto QueueType, queues []Queue) (Topology, error) {
+func topologyOf(s server, namespace string, auto QueueType, queues []Queue) (Topology, error) {
 	var t Topology
 	for _, q := range queues {
 		if err := q.validate(); err != nil {
@@ -34,9 +35,10 @@ func topologyOf(s server, auto QueueType, queues []Queue) (Topology, error) {
 		if kind == Auto {
 			kind = auto
 		}
-		t.Add(base(kind, s))
-		t.Add(networkOf(kind).topology(kind))
-		t.Add(q.topology(kind, s))
+		n := networkIn(namespace, kind)
+		t.Add(n.base(s))
+		t.Add(n.topology())
+		t.Add(q.topology(n, s))
 	}
 	return t, nil
 }
@@ -46,7 +48,7 @@ func topologyOf(s server, auto QueueType, queues []Queue) (Topology, error) {
 // it through the levels, a digit for each, highest first, and then the queue. t is
 // Quorum or Classic. Without a delay it is the default exchange and the queue.
 func DelayRoute(t QueueType, d time.Duration, queue string) (exchange, key string) {
-	return networkOf(t).route(d, queue)
+	return networkIn("", t).route(d, queue)
 }
 
 // JitterRange is what Jitter makes of a delay d: at least the shortest and at most

@@ -215,7 +215,7 @@ func (p *Publisher[T]) apply(ctx context.Context, r *Receipt, options []PublishO
 		if err := p.needNetwork(ctx); err != nil {
 			return 0, err
 		}
-		r.exchange, r.key = networkOf(p.client.typeOf(q.Type)).route(o.delay, q.Name)
+		r.exchange, r.key = p.client.networkOf(p.client.typeOf(q.Type)).route(o.delay, q.Name)
 		return o.delay, nil
 	}
 }

@@ -20,7 +20,7 @@ func (c *Consumer) retry(t *task, next decision) {
 	m := copyOf(t.d)
 	m.Headers[headerAttempt] = int64(t.d.Attempt + 1)
 	recordFailure(m.Headers, t.d, next.err, c.client.config.Clock.Now())
-	exchange, key := networkOf(c.kind).route(next.delay, c.queue.Name)
+	exchange, key := c.client.networkOf(c.kind).route(next.delay, c.queue.Name)
 	c.move(t, exchange, key, m, attemptOf(t.d).Next(), OutcomeRetry)
 }
 
@@ -28,7 +28,7 @@ func (c *Consumer) retry(t *task, next decision) {
 func (c *Consumer) republish(t *task, delay time.Duration, as Outcome) {
 	m := copyOf(t.d)
 	m.Headers[headerAttempt] = int64(t.d.Attempt)
-	exchange, key := networkOf(c.kind).route(delay, c.queue.Name)
+	exchange, key := c.client.networkOf(c.kind).route(delay, c.queue.Name)
 	c.move(t, exchange, key, m, attemptOf(t.d), as)
 }
 
@@ -60,7 +60,7 @@ func (c *Consumer) bury(t *task, next decision) {
 	m.Headers[headerQueue] = c.queue.Name
 	m.Headers[headerDied] = now.UTC().Format(time.RFC3339Nano)
 	recordFailure(m.Headers, t.d, next.err, now)
-	c.move(t, networkOf(c.kind).dlx(), c.queue.Name, m, attemptOf(t.d).Next(), OutcomeDeadLetter)
+	c.move(t, c.client.networkOf(c.kind).dlx(), c.queue.Name, m, attemptOf(t.d).Next(), OutcomeDeadLetter)
 }
 
 // move publishes m and, once the broker has it in a queue, raises the fence and

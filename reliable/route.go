@@ -44,11 +44,11 @@ func (r Route) validate() error {
 // topology is what has to be there before the first message.
 func (r Route) topology(c *Client) (t Topology) {
 	if q := r.queue; q != nil {
-		kind := c.typeOf(q.Type)
-		t.Add(base(kind, c.server))
+		n := c.networkOf(c.typeOf(q.Type))
+		t.Add(n.base(c.server))
 		if !q.Existing {
 			// Only a consumer needs the network, or a delayed message.
-			own := q.topology(kind, c.server)
+			own := q.topology(n, c.server)
 			own.Bindings = own.Bindings[:len(own.Bindings)-1]
 			t.Add(own)
 		}

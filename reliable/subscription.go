@@ -44,7 +44,7 @@ func (c *Consumer) subscribe(ctx context.Context, conn *link.Conn) (*subscriptio
 	if err := c.client.renew(ctx, c.link, conn); err != nil {
 		return nil, err
 	}
-	own := c.queue.topology(c.kind, c.client.server)
+	own := c.queue.topology(c.client.networkOf(c.kind), c.client.server)
 	if err := c.client.declareOn(ctx, conn, own); err != nil {
 		return nil, err
 	}

@@ -13,9 +13,12 @@ import (
 	"github.com/warrenmq/warren/internal/mgmtclient"
 )
 
-// delayPrefix is what the names of the toolkit's own exchanges and queues begin
-// with: its levels dead-letter on purpose, to the next level and to work queues.
-const delayPrefix = "wrn.v1"
+// ofToolkit says that an exchange or a queue is one of those that the toolkit's
+// work queues share, of whatever namespace. Its levels dead-letter on purpose, to
+// the next level and to work queues.
+func ofToolkit(name string) bool {
+	return strings.HasPrefix(name, "wrn.v1") || strings.Contains(name, ".wrn.v1")
+}
 
 // deadLetterQueue is a queue where dead letters end.
 type deadLetterQueue struct {
@@ -62,7 +65,7 @@ func deadLetterQueues(queues []mgmtclient.Queue, exchanges []mgmtclient.Exchange
 	for i := range queues {
 		q := &queues[i]
 		exchange, has := q.Argument("x-dead-letter-exchange").(string)
-		if !has || strings.HasPrefix(q.Name, delayPrefix) {
+		if !has || ofToolkit(q.Name) {
 			continue
 		}
 		at := place{q.VHost, q.Name}
@@ -77,7 +80,7 @@ func deadLetterQueues(queues []mgmtclient.Queue, exchanges []mgmtclient.Exchange
 	for i := range queues {
 		q := &queues[i]
 		at := place{q.VHost, q.Name}
-		lost := strings.HasPrefix(q.Name, delayPrefix) && strings.HasSuffix(q.Name, ".lost")
+		lost := ofToolkit(q.Name) && strings.HasSuffix(q.Name, ".lost")
 		if !lost && (len(sources[at]) == 0 || leadsTo(targets, at, at)) {
 			continue
 		}

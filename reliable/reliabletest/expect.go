@@ -231,7 +231,7 @@ func (b *Broker) ExpectWaiting(n int) bool {
 	waiting := 0
 	prefix := fmt.Sprintf(".d%d.", reliable.DelayUnit/time.Millisecond)
 	for _, q := range queues {
-		if strings.HasPrefix(q.Name, "wrn.") && strings.Contains(q.Name, prefix) {
+		if ofToolkit(q.Name) && strings.Contains(q.Name, prefix) {
 			waiting += q.Messages
 		}
 	}

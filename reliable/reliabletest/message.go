@@ -101,13 +101,18 @@ func (m *Message) internal() bool {
 	return false
 }
 
+// ofToolkit says that an exchange or a queue is one that all work queues share.
+func ofToolkit(name string) bool {
+	return strings.HasPrefix(name, "wrn.") || strings.Contains(name, ".wrn.")
+}
+
 // direct finds out where a message goes that was published into the delay network,
 // whose keys are one digit for each level and then the queue.
 func (m *Message) direct() {
 	m.rawExchange, m.rawKey = m.Exchange, m.Key
 	levels := bits.Len64(uint64(reliable.MaxDelay / reliable.DelayUnit))
 	words := strings.SplitN(m.Key, ".", levels+1)
-	if !strings.HasPrefix(m.Exchange, "wrn.") || len(words) <= levels {
+	if !ofToolkit(m.Exchange) || len(words) <= levels {
 		return
 	}
 	var units int64

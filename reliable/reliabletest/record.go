@@ -262,6 +262,6 @@ func (r *record) consumed() map[string]bool {
 			}
 		}
 	}
-	maps.DeleteFunc(queues, func(name string, _ bool) bool { return name == "" || strings.HasPrefix(name, "wrn.") })
+	maps.DeleteFunc(queues, func(name string, _ bool) bool { return name == "" || ofToolkit(name) })
 	return queues
 }
