@@ -3,7 +3,6 @@ package reliabletest
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/warrenmq/warren/internal/wire"
 )
