@@ -82,7 +82,7 @@ func Chart(records []Record) (string, error) {
 	for e := from; e <= to; e++ {
 		v := math.Pow(10, e)
 		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#dddddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
-			x(v), chartTop-6, x(v), height-chartBottom, x(v), height-chartBottom+16, axisText(v))
+			x(v), chartTop-6, x(v), height-chartBottom, x(v), height-chartBottom+16, wanted(v))
 	}
 	y := chartTop
 	for _, g := range groups {
@@ -97,15 +97,4 @@ func Chart(records []Record) (string, error) {
 	}
 	b.WriteString("</svg>\n")
 	return b.String(), nil
-}
-
-// axisText is a power of ten.
-func axisText(v float64) string {
-	switch {
-	case v >= 1e6:
-		return fmt.Sprintf("%g M", v/1e6)
-	case v >= 1e3:
-		return fmt.Sprintf("%g k", v/1e3)
-	}
-	return fmt.Sprintf("%g", v)
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/warrenmq/warren/internal/loadgen"
 )
@@ -74,12 +75,25 @@ func (m metric) value(rep *loadgen.Report) (float64, bool) {
 		}
 		return float64(rep.Broker.RSSSettled-rep.Broker.RSSBefore) / float64(rep.Messages()), true
 	case metricGrowth:
-		if rep.Broker == nil {
-			return 0, false
-		}
-		return float64(rep.Broker.RSSAfter - rep.Broker.RSSBefore), true
+		return growth(rep.Samples)
 	}
 	return 0, false
+}
+
+// growth is the highest resident memory in the second half of a run against that of
+// the first: what is collected now and then goes up and down, its peaks do not.
+func growth(samples []loadgen.Sample) (float64, bool) {
+	var rss []int64
+	for i := range samples {
+		if s := &samples[i]; !s.Warmup && s.RSS > 0 {
+			rss = append(rss, s.RSS)
+		}
+	}
+	half := len(rss) / 2
+	if half == 0 {
+		return 0, false
+	}
+	return float64(slices.Max(rss[half:]))/float64(slices.Max(rss[:half])) - 1, true
 }
 
 // compares says whether a row has a load with something and one without.
@@ -113,6 +127,9 @@ func (r *results) figure() spread {
 func (r *results) text() string {
 	s := r.figure()
 	if s.n == 0 {
+		if slices.ContainsFunc(r.runs, func(run Record) bool { return run.Error == "" }) {
+			return "not measured"
+		}
 		return "failed"
 	}
 	format := func(v float64) string { return short(v) + "/s" }
@@ -121,11 +138,9 @@ func (r *results) text() string {
 		p50 := r.each("", func(rep *loadgen.Report) (float64, bool) { return rep.DeliveryLatency.P50, true })
 		return fmt.Sprintf("p50 %s, p99 %s ms", short(p50.median), short(s.median))
 	case metricMemory:
-		format = func(v float64) string { return short(v) + " B" }
-	case metricChange, metricEachWay:
-		format = func(v float64) string { return fmt.Sprintf("%+.0f %%", v*100) }
-	case metricGrowth:
-		format = func(v float64) string { return short(v/1e6) + " MB" }
+		format = bytesText
+	case metricChange, metricEachWay, metricGrowth:
+		format = percentText
 	}
 	if s.n == 1 || s.low == s.high {
 		return format(s.median)
@@ -133,15 +148,34 @@ func (r *results) text() string {
 	return fmt.Sprintf("%s (%s to %s)", format(s.median), short2(r.row.kind, s.low), short2(r.row.kind, s.high))
 }
 
-// short2 is an end of a spread, without its unit.
+// short2 is an end of a spread, without its unit where it is clear.
 func short2(m metric, v float64) string {
 	switch m {
-	case metricChange, metricEachWay:
-		return fmt.Sprintf("%+.0f", v*100)
-	case metricGrowth:
-		return short(v / 1e6)
+	case metricChange, metricEachWay, metricGrowth:
+		return strings.TrimSuffix(percentText(v), " %")
+	case metricMemory:
+		return bytesText(v)
 	}
 	return short(v)
+}
+
+// percentText is a change: 0.05 is +5 %. What rounds to nothing has no sign.
+func percentText(v float64) string {
+	switch p := math.Round(v * 100); {
+	case p > 0:
+		return fmt.Sprintf("+%.0f %%", p)
+	case p < 0:
+		return fmt.Sprintf("−%.0f %%", -p)
+	}
+	return "0 %"
+}
+
+// bytesText is memory: 20.8 B, 17.7 KB.
+func bytesText(v float64) string {
+	if v < 1000 {
+		return short(v) + " B"
+	}
+	return short(v/1000) + " KB"
 }
 
 // cpu is the broker's processor time per million messages; ok is false where it
@@ -177,7 +211,6 @@ type matrix struct {
 	rows    []Row // those with records
 	brokers []string
 	cells   map[string]*results // by row name and broker
-	machine Machine
 	records []Record
 }
 
@@ -207,7 +240,6 @@ func arrange(records []Record) (*matrix, error) {
 			m.cells[key] = &results{row: row, broker: r.Broker}
 		}
 		m.cells[key].runs = append(m.cells[key].runs, r)
-		m.machine = r.Machine
 	}
 	slices.SortStableFunc(m.brokers, func(a, b string) int { return cmp.Compare(order[a], order[b]) })
 	for _, r := range all {

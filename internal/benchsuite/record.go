@@ -1,6 +1,7 @@
 package benchsuite
 
 import (
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +21,12 @@ type Record struct {
 	Row     string          `json:"row"`
 	Variant string          `json:"variant,omitempty"`
 	Round   int             `json:"round"`
-	Broker  string          `json:"broker"` // what it calls itself
-	Order   int             `json:"order"`  // its place among the URLs, from 1
+	Broker  string          `json:"broker"`                  // what it calls itself
+	Commit  string          `json:"broker_commit,omitempty"` // that it was built from, if its process is a Go program that says so
+	Order   int             `json:"order"`                   // its place among the URLs, from 1
 	Started time.Time       `json:"started"`
+	Length  time.Duration   `json:"length_ns"` // Options.Duration
+	Scale   float64         `json:"scale"`
 	Machine Machine         `json:"machine"`
 	Load    *loadgen.Config `json:"load,omitempty"`
 	Churn   *loadgen.Churn  `json:"churn,omitempty"`
@@ -30,6 +34,8 @@ type Record struct {
 	Report  *loadgen.Report `json:"report,omitempty"`
 	Syncs   float64         `json:"raw_fdatasync_per_second,omitempty"` // of the disk, just before
 	Error   string          `json:"error,omitempty"`
+
+	path string // that it was read from
 }
 
 // Machine is where a run took place.
@@ -55,16 +61,38 @@ func thisMachine() Machine {
 		m.CPU = strings.TrimSpace(strings.TrimLeft(name, " \t:"))
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			switch {
-			case s.Key == "vcs.revision":
-				m.Generator = s.Value[:min(12, len(s.Value))] + m.Generator
-			case s.Key == "vcs.modified" && s.Value == "true":
-				m.Generator += ", modified"
-			}
-		}
+		m.Generator = commitOf(info)
 	}
 	return m
+}
+
+// commitOf is what a program was built from, "" if it does not say.
+func commitOf(info *debug.BuildInfo) string {
+	commit, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = " (modified)"
+		}
+	}
+	if commit == "" {
+		return ""
+	}
+	return commit + modified
+}
+
+// brokerCommit is commitOf a process, "" for one that is no Go program.
+func brokerCommit(pid int) string {
+	if pid == 0 {
+		return ""
+	}
+	info, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	return commitOf(info)
 }
 
 // file is the name of a record.
@@ -115,6 +143,7 @@ func Load(dir string) ([]Record, error) {
 		if r.Row == "" || r.Broker == "" {
 			return nil, fmt.Errorf("%s is no recorded run", name)
 		}
+		r.path = name
 		list = append(list, r)
 	}
 	if len(list) == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type Options struct {
 	Scale    float64       // of counts, such as the million queued messages; 1 if 0
 	Out      string        // folder for records
 	Disk     string        // folder on the disk that the brokers use; Out if ""
+	Resume   bool          // leave out rounds that Out has already; else rows are recorded anew
 	Progress func(line string)
 }
 
@@ -73,6 +75,7 @@ type suite struct {
 	disk    *Disk
 	machine Machine
 	names   []string // of the brokers
+	commits []string // that they were built from, "" if that is not known
 	failed  int
 }
 
@@ -105,20 +108,25 @@ func Run(ctx context.Context, o Options) (err error) {
 			name = fmt.Sprintf("%s (%d)", name, i+1)
 		}
 		s.names = append(s.names, name)
+		s.commits = append(s.commits, brokerCommit(b.PID))
 	}
-	if slices.ContainsFunc(rows, func(r Row) bool { return r.disk }) {
+	p, err := s.makePlan(rows)
+	if err != nil {
+		return err
+	}
+	s.announce(p)
+	if slices.ContainsFunc(p.rows, func(r planned) bool { return r.disk && len(r.missing) > 0 }) {
 		if s.disk, err = OpenDisk(s.Disk); err != nil {
 			return fmt.Errorf("measuring the disk: %w", err)
 		}
 		defer func() { err = errors.Join(err, s.disk.Close()) }()
 	}
-	for _, row := range rows {
-		rounds := s.Rounds
-		if row.once {
-			rounds = 1
+	for i := range p.rows {
+		if err := p.rows[i].clear(); err != nil {
+			return err
 		}
-		for round := range rounds {
-			if err := s.round(ctx, &row, round, rounds); err != nil {
+		for _, round := range p.rows[i].missing {
+			if err := s.round(ctx, p, &p.rows[i], round); err != nil {
 				return err
 			}
 		}
@@ -130,12 +138,14 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // round gives every broker its turn; who begins changes.
-func (s *suite) round(ctx context.Context, row *Row, round, rounds int) error {
+func (s *suite) round(ctx context.Context, p *plan, row *planned, round int) error {
 	for turn := range s.Brokers {
 		i := (turn + round) % len(s.Brokers)
 		for _, v := range row.Loads {
-			r := Record{Row: row.Name, Variant: v.name, Round: round + 1, Broker: s.names[i], Order: i + 1, Started: time.Now().UTC().Truncate(time.Second), Machine: s.machine}
-			if err := s.measure(ctx, row, &v, i, &r); err != nil {
+			began := time.Now()
+			r := Record{Row: row.Name, Variant: v.name, Round: round + 1, Broker: s.names[i], Commit: s.commits[i], Order: i + 1,
+				Started: time.Now().UTC().Truncate(time.Second), Length: s.Duration, Scale: s.Scale, Machine: s.machine}
+			if err := s.measure(ctx, &row.Row, &v, i, &r); err != nil {
 				return err
 			}
 			if r.Report != nil && r.Report.Interrupted {
@@ -144,8 +154,9 @@ func (s *suite) round(ctx context.Context, row *Row, round, rounds int) error {
 			if err := r.write(s.Out); err != nil {
 				return err
 			}
+			p.took(s.estimateRun(&row.Row, &v), time.Since(began))
 			if s.Progress != nil {
-				s.Progress(r.line(rounds))
+				s.Progress(fmt.Sprintf("%*d/%d %8s left  %s", len(strconv.Itoa(p.runs)), p.done, p.runs, roughly(p.remaining()), r.line(row.rounds)))
 			}
 		}
 	}
@@ -160,20 +171,13 @@ func (s *suite) measure(ctx context.Context, row *Row, v *variant, i int, r *Rec
 		return err
 	}
 	if row.disk {
-		n, took, err := s.disk.Syncs(s.Duration / 4)
+		n, took, err := s.disk.Syncs(s.Duration / diskShare)
 		if err != nil {
 			return fmt.Errorf("measuring the disk: %w", err)
 		}
 		r.Syncs = float64(n) / took.Seconds()
 	}
-	prefix := "warren-bench-" + rand.Text()[:8]
-	p := runParams{duration: s.Duration, scale: s.Scale, queue: func(n int) []string {
-		list := make([]string, n)
-		for i := range list {
-			list[i] = fmt.Sprintf("%s-%d", prefix, i+1)
-		}
-		return list
-	}}
+	p := s.runParams()
 	var err error
 	switch {
 	case v.load != nil:
@@ -197,6 +201,18 @@ func (s *suite) measure(ctx context.Context, row *Row, v *variant, i int, r *Rec
 		s.failed++
 	}
 	return nil
+}
+
+// runParams are those of one run, with queues of its own.
+func (s *suite) runParams() runParams {
+	prefix := "warren-bench-" + rand.Text()[:8]
+	return runParams{duration: s.Duration, scale: s.Scale, queue: func(n int) []string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf("%s-%d", prefix, i+1)
+		}
+		return list
+	}}
 }
 
 // line is a run for people.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/warrenmq/warren/internal/loadgen"
 )
@@ -26,7 +27,12 @@ func Table(records []Record) (string, error) {
 func (m *matrix) heading() string {
 	first, last := m.records[0].Started, m.records[0].Started
 	rounds := 0
-	var length []string
+	var lengths, machines, generators, commits []string
+	note := func(list *[]string, text string) {
+		if text != "" && !slices.Contains(*list, text) {
+			*list = append(*list, text)
+		}
+	}
 	for i := range m.records {
 		r := &m.records[i]
 		if r.Started.Before(first) {
@@ -37,31 +43,41 @@ func (m *matrix) heading() string {
 		}
 		rounds = max(rounds, r.Round)
 		if r.Load != nil && r.Load.Duration > 0 {
-			if d := r.Load.Duration.String(); !slices.Contains(length, d) {
-				length = append(length, d)
-			}
+			note(&lengths, r.Load.Duration.String())
+		}
+		note(&machines, r.Machine.text())
+		note(&generators, r.Machine.Generator)
+		if r.Commit != "" {
+			note(&commits, r.Broker+" from "+r.Commit)
 		}
 	}
 	when := first.Format("2006-01-02 15:04")
 	if last.Sub(first) > 0 {
 		when += " to " + last.Format("2006-01-02 15:04") + " UTC"
 	}
-	where := fmt.Sprintf("%s/%s", m.machine.OS, m.machine.Arch)
-	if m.machine.Kernel != "" {
-		where += " " + m.machine.Kernel
-	}
-	if m.machine.CPU != "" {
-		where = m.machine.CPU + ", " + where
-	}
-	text := fmt.Sprintf("Measured %s on %d CPUs (%s); up to %d rounds", when, m.machine.CPUs, where, rounds)
-	if len(length) > 0 {
-		slices.Sort(length)
-		text += " of " + strings.Join(length, " or ")
-	}
-	if g := m.machine.Generator; g != "" {
-		text += "; load from commit " + g
+	text := fmt.Sprintf("Measured %s on %s; up to %d rounds", when, strings.Join(machines, ", and on "), rounds)
+	for _, part := range []struct {
+		before string
+		list   []string
+	}{{" of ", lengths}, {"; load from commit ", generators}, {"; ", commits}} {
+		if len(part.list) > 0 {
+			slices.Sort(part.list)
+			text += part.before + strings.Join(part.list, " or ")
+		}
 	}
 	return text + ".\n\n"
+}
+
+// text is a machine for people.
+func (m *Machine) text() string {
+	where := fmt.Sprintf("%s/%s", m.OS, m.Arch)
+	if m.Kernel != "" {
+		where += " " + m.Kernel
+	}
+	if m.CPU != "" {
+		where = m.CPU + ", " + where
+	}
+	return fmt.Sprintf("%d CPUs (%s)", m.CPUs, where)
 }
 
 // main is the table of all rows.
@@ -83,6 +99,10 @@ func (m *matrix) main(b *strings.Builder) {
 		head += " times " + cellText(other) + " |"
 		line += "---|"
 	}
+	if m.hasGoals() {
+		head += " required | goal | met |"
+		line += "---|---|---|"
+	}
 	fmt.Fprintf(b, "%s\n%s\n", head, line)
 	for i := range m.rows {
 		row := &m.rows[i]
@@ -103,6 +123,10 @@ func (m *matrix) main(b *strings.Builder) {
 		}
 		for _, other := range m.others() {
 			fmt.Fprintf(b, " %s |", m.times(row, other))
+		}
+		if m.hasGoals() {
+			required, stretch, verdict := m.goalCells(row)
+			fmt.Fprintf(b, " %s | %s | %s |", required, stretch, verdict)
 		}
 		b.WriteString("\n")
 	}
@@ -126,15 +150,24 @@ func optional(s spread, ok bool) func(divisor float64) string {
 
 // times is how often a broker's rate goes into that of the first one.
 func (m *matrix) times(row *Row, other string) string {
+	if v, ok := m.ratio(row, other); ok {
+		return short(v)
+	}
+	return ""
+}
+
+// ratio is times as a number; ok is false for rows that are not about a rate, and
+// where one of the two was not measured.
+func (m *matrix) ratio(row *Row, other string) (v float64, ok bool) {
 	a, b := m.cell(row, m.brokers[0]), m.cell(row, other)
 	if a == nil || b == nil || !row.kind.isRate() {
-		return ""
+		return 0, false
 	}
 	x, y := a.figure(), b.figure()
 	if x.n == 0 || y.n == 0 || y.median == 0 {
-		return ""
+		return 0, false
 	}
-	return short(x.median / y.median)
+	return x.median / y.median, true
 }
 
 // latencies is a table of the rows with a rate, in full.
@@ -210,8 +243,14 @@ func (m *matrix) notes(b *strings.Builder) {
 			}
 		}
 	}
+	list = append(list, m.unlike()...)
 	if own := m.ownCost(); own != "" {
 		list = append(list, own)
+	}
+	if m.hasGoals() {
+		if met, all := m.verdicts(); all > 0 {
+			list = append(list, fmt.Sprintf("All that is required is met in %d of the %s that require something", met, countOf(all, "row")))
+		}
 	}
 	for i, note := range list {
 		if i == 0 {
@@ -221,21 +260,72 @@ func (m *matrix) notes(b *strings.Builder) {
 	}
 }
 
+// unlike names rows that were not recorded as most are: fewer rounds, or shorter runs.
+func (m *matrix) unlike() (list []string) {
+	type manner struct {
+		length time.Duration
+		rounds int
+	}
+	of := func(row *Row) (w manner) {
+		for i := range m.records {
+			r := &m.records[i]
+			if r.Row == row.Name {
+				w.rounds = max(w.rounds, r.Round)
+				if r.Load != nil {
+					w.length = r.Load.Duration
+				}
+			}
+		}
+		return w
+	}
+	var usual manner
+	votes := map[manner]int{}
+	for i := range m.rows {
+		row := &m.rows[i]
+		if row.once || row.Loads[0].load == nil {
+			continue
+		}
+		w := of(row)
+		if votes[w]++; votes[w] > votes[usual] {
+			usual = w
+		}
+	}
+	for i := range m.rows {
+		row := &m.rows[i]
+		w := of(row)
+		if row.once || w.rounds == usual.rounds && (row.Loads[0].load == nil || w.length == usual.length) {
+			continue
+		}
+		text := fmt.Sprintf("%s: recorded in %s", row.Name, countOf(w.rounds, "round"))
+		if row.Loads[0].load != nil {
+			text += fmt.Sprintf(" of %s", w.length)
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
 // diskNote compares with the disk itself, round by round.
 func (r *results) diskNote() string {
-	var syncs, shares []float64
+	s, share := r.diskShare()
+	return fmt.Sprintf("%s, %s: raw fdatasync of 4 KiB, measured just before each run: %s/s (%s to %s); confirms per fdatasync of the disk: %.2f (%.2f to %.2f)",
+		r.row.Name, r.broker, short(s.median), short(s.low), short(s.high), share.median, share.low, share.high)
+}
+
+// diskShare is how often the disk syncs by itself, and the part of that which the
+// broker reached.
+func (r *results) diskShare() (syncs, share spread) {
+	var rates, shares []float64
 	for i := range r.runs {
 		run := &r.runs[i]
 		if run.Error != "" || run.Syncs == 0 {
 			continue
 		}
 		v, _ := r.row.kind.value(run.Report)
-		syncs = append(syncs, run.Syncs)
+		rates = append(rates, run.Syncs)
 		shares = append(shares, v/run.Syncs)
 	}
-	s, share := spreadOf(syncs), spreadOf(shares)
-	return fmt.Sprintf("%s, %s: raw fdatasync of 4 KiB, measured just before each run: %s/s (%s to %s); confirms per fdatasync of the disk: %.2f (%.2f to %.2f)",
-		r.row.Name, r.broker, short(s.median), short(s.low), short(s.high), share.median, share.low, share.high)
+	return spreadOf(rates), spreadOf(shares)
 }
 
 // ownCost is what the load itself takes where it is meant to take next to nothing.

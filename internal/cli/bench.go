@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/warrenmq/warren/internal/loadgen"
 	"github.com/warrenmq/warren/internal/wire"
@@ -82,6 +83,7 @@ as JSON, a table and a chart to --out.`,
 
   warren bench --suite --url amqp://localhost:5672 --url amqp://localhost:5673 --out results
   warren bench --suite --only latency --rounds 3 --time 5
+  warren bench --suite --resume --out results      what an earlier one did not get to
   warren bench --report results                    table and chart of recorded runs`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
@@ -121,7 +123,7 @@ func (b *benching) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&c.Polling, "polling", false, "consumers use basic.get")
 	f.IntVar(&c.Deaf, "deaf-consumers", 0, "further consumers that subscribe and never read from their sockets")
 	f.IntVar(&c.Prefill, "prefill", 0, "messages to put into the queues beforehand")
-	f.VarP(&b.duration, "time", "z", "end after this `DURATION` (a bare number is seconds)")
+	f.VarP(&b.duration, "time", "z", "end after this `DURATION` (a bare number is seconds; --duration is the same)")
 	f.Var(&b.warmup, "warmup", "leave this `DURATION` at the beginning out of the measurement")
 	f.Int64VarP(&c.PublishCount, "pmessages", "C", 0, "end after so many publishes of each publisher")
 	f.Int64VarP(&c.ConsumeCount, "cmessages", "D", 0, "end after so many deliveries to each consumer")
@@ -129,6 +131,12 @@ func (b *benching) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&b.quiet, "quiet", false, "no lines of progress")
 	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
 	b.suiteFlags.add(cmd, &b.suite)
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "duration" {
+			name = "time" // PerfTest's word
+		}
+		return pflag.NormalizedName(name)
+	})
 	b.target.addConnectionFlags(cmd)
 }
 

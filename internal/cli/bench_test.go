@@ -119,8 +119,8 @@ func TestSeconds(t *testing.T) {
 // TestBenchSuite measures one row, and makes the same table again of the files.
 func TestBenchSuite(t *testing.T) {
 	url, dir := brokerURL(t), t.TempDir()
-	status, table, errOut := streams(t, "bench", "--suite", "--url", url, "--only", "batched-16B", "--rounds", "2", "-z", "100ms", "--out", dir)
-	if status != exitOK || !strings.Contains(table, "| batched: 16 B transient, auto-ack |") || strings.Count(errOut, "batched-16B") != 2 {
+	status, table, errOut := streams(t, "bench", "--suite", "--url", url, "--only", "batched-16B", "--rounds", "2", "--duration", "100ms", "--out", dir)
+	if status != exitOK || !strings.Contains(table, "| batched: 16 B transient, auto-ack |") || strings.Count(errOut, "batched-16B") != 2 || !strings.Contains(errOut, "2 runs of 100ms, 1 row: about") {
 		t.Fatalf("status %d, stdout %q, stderr %q", status, table, errOut)
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 4 { // two runs, table.md, chart.svg
@@ -128,6 +128,10 @@ func TestBenchSuite(t *testing.T) {
 	}
 	if status, again, errOut := streams(t, "bench", "--report", dir); status != exitOK || again != table {
 		t.Errorf("status %d, stdout %q, stderr %q, want %q", status, again, errOut, table)
+	}
+	status, again, errOut := streams(t, "bench", "--suite", "--url", url, "--only", "batched-16B", "--rounds", "2", "--time", "100ms", "--out", dir, "--resume")
+	if status != exitOK || again != table || strings.Contains(errOut, "batched-16B") || !strings.Contains(errOut, "2 rounds already in ") {
+		t.Errorf("going on with what is complete: status %d, stdout %q, stderr %q", status, again, errOut)
 	}
 	for args, want := range map[string]string{
 		"--suite --only x":                    "there is no row \"x\"; the rows are memory-1M, ",

@@ -19,6 +19,7 @@ type suiteFlags struct {
 	rounds int
 	out    string
 	disk   string
+	resume bool
 	report string
 	scale  float64
 }
@@ -33,6 +34,7 @@ func (s *suiteFlags) add(cmd *cobra.Command, suite *bool) {
 	f.IntVar(&s.rounds, "rounds", 5, "rounds of each row; the table has medians")
 	f.StringVar(&s.out, "out", "warren-bench", "`DIRECTORY` for the records of the suite, its table.md and chart.svg")
 	f.StringVar(&s.disk, "disk", "", "`DIRECTORY` on the disk of the brokers, to measure fdatasync in turns with confirms (default --out)")
+	f.BoolVar(&s.resume, "resume", false, "leave out rounds that are in --out already, from runs of the same --time; else rows are recorded anew")
 	f.Float64Var(&s.scale, "scale", 1, "part of the counts that the suite has, such as 1 million queued messages; less for a try")
 	f.StringVar(&s.report, "report", "", "measure nothing: make table and chart of the records in this `DIRECTORY`")
 }
@@ -40,7 +42,7 @@ func (s *suiteFlags) add(cmd *cobra.Command, suite *bool) {
 // suiteOnly are the flags that mean nothing without --suite; suiteToo those that
 // a load of one's own shares with it.
 var (
-	suiteOnly = [...]string{"only", "rounds", "out", "disk", "scale"}
+	suiteOnly = [...]string{"only", "rounds", "out", "disk", "scale", "resume"}
 	suiteToo  = [...]string{"suite", "url", "pid", "time", "quiet", "timeout", "tls-ca", "tls-cert", "tls-key", "tls-server-name", "tls-insecure", "help"}
 )
 
@@ -49,7 +51,7 @@ func (b *benching) runSuite(cmd *cobra.Command) error {
 	if err := b.onlySuiteFlags(cmd); err != nil {
 		return err
 	}
-	o := benchsuite.Options{Only: b.only, Rounds: b.rounds, Duration: suiteTime, Out: b.out, Disk: b.disk, Scale: b.scale}
+	o := benchsuite.Options{Only: b.only, Rounds: b.rounds, Duration: suiteTime, Out: b.out, Disk: b.disk, Resume: b.resume, Scale: b.scale}
 	if cmd.Flags().Changed("time") {
 		o.Duration = time.Duration(b.duration)
 	}
@@ -69,7 +71,7 @@ func (b *benching) runSuite(cmd *cobra.Command) error {
 	failed := benchsuite.Run(cmd.Context(), o)
 	if failed != nil && !errors.Is(failed, benchsuite.ErrFailedRuns) {
 		if cmd.Context().Err() != nil {
-			return fmt.Errorf("interrupted; what was measured is in %s, see warren bench --report %s", b.out, b.out)
+			return fmt.Errorf("interrupted; what was measured is in %s (warren bench --report %s shows it, and --resume goes on)", b.out, b.out)
 		}
 		return failed
 	}
