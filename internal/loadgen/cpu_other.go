@@ -4,5 +4,5 @@ package loadgen
 
 import "time"
 
-// ownCPU is 0 where the system is not asked.
-func ownCPU() time.Duration { return 0 }
+// OwnCPU is 0 where the system is not asked.
+func OwnCPU() time.Duration { return 0 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ownCPU is the processor time that this process has used.
-func ownCPU() time.Duration {
+// OwnCPU is the processor time that this process has used.
+func OwnCPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0 // cannot fail with these arguments

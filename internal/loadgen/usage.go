@@ -14,7 +14,7 @@ type usage struct {
 }
 
 func beginUsage(b *Broker) (u usage, err error) {
-	u = usage{broker: b, own: ownCPU()}
+	u = usage{broker: b, own: OwnCPU()}
 	if b.PID == 0 {
 		return u, nil
 	}
@@ -27,7 +27,7 @@ func beginUsage(b *Broker) (u usage, err error) {
 
 // end enters the difference.
 func (u *usage) end(rep *Report) error {
-	rep.ClientCPU = (ownCPU() - u.own).Seconds()
+	rep.ClientCPU = (OwnCPU() - u.own).Seconds()
 	if u.broker.PID != 0 {
 		cpu, err := ProcessCPU(u.broker.PID)
 		if err != nil {

@@ -75,7 +75,7 @@ func (w *watch) mark(process bool) mark {
 		}
 	}
 	if process {
-		m.ownCPU = ownCPU()
+		m.ownCPU = OwnCPU()
 	}
 	return m
 }

@@ -1,0 +1,97 @@
+// Command toolkit measures what package reliable costs: processor time for each
+// message next to amqp091-go used directly, the rate of asynchronous publishing,
+// how punctual retries are, and what waiting retries take of the program's memory.
+//
+//	go run ./bench/cmd/toolkit
+//	go run ./bench/cmd/toolkit -only publish,consume -seconds 2 -rounds 5
+//
+// Processor time is that of this process. With the broker in another process it
+// is that of the client alone; in this one, it is that of both. The two ways of
+// publishing or consuming take turns, so that what else happens on the machine
+// meets both.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// run is what the figures share.
+type run struct {
+	dir      string        // for data directories
+	duration time.Duration // of a turn
+	rounds   int           // of turns
+	messages int           // that a turn consumes
+	retries  time.Duration // how long messages fail, for the punctuality of retries
+	waiting  int           // retries that wait, for memory
+	profile  string        // a file for a profile of the last turn of the toolkit
+}
+
+// figures in the order in which they run.
+var figures = []struct {
+	name string
+	f    func(*run) error
+}{
+	{"publish", (*run).publish},
+	{"consume", (*run).consume},
+	{"async", (*run).async},
+	{"retries", (*run).punctuality},
+	{"waiting", (*run).waitingRetries},
+}
+
+func main() {
+	only := flag.String("only", "", "`LIST` of publish, consume, async, retries, waiting; all if empty")
+	dir := flag.String("dir", "", "`DIRECTORY` for data; a temporary one if empty")
+	seconds := flag.Float64("seconds", 1, "length of a turn of publishing")
+	rounds := flag.Int("rounds", 5, "turns of each way")
+	messages := flag.Int("messages", 50_000, "messages that a turn consumes")
+	retries := flag.Int("retries", 20, "seconds for which messages fail, 1,000 in each")
+	waiting := flag.Int("waiting", 100_000, "messages that wait for their retry")
+	profile := flag.String("cpuprofile", "", "`FILE` for a profile of the last turn of the toolkit")
+	serve := flag.String("serve", "", "serve a broker with this data `DIRECTORY`, or - for memory, until standard input ends")
+	flag.Parse()
+	if *serve != "" {
+		exit(serveBroker(*serve))
+	}
+	r := &run{dir: *dir, duration: time.Duration(*seconds * float64(time.Second)), rounds: *rounds, messages: *messages,
+		retries: time.Duration(*retries) * time.Second, waiting: *waiting, profile: *profile}
+	exit(r.all(*only))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "toolkit:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func (r *run) all(only string) (err error) {
+	top, err := os.MkdirTemp(r.dir, "toolkit-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(top)) }()
+	r.dir = top
+	fmt.Printf("%s/%s, %d CPUs, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	for _, f := range figures {
+		if only != "" && !slices.Contains(strings.Split(only, ","), f.name) {
+			continue
+		}
+		if err := f.f(r); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// row prints one figure.
+func (r *run) row(what, value, goal string) {
+	fmt.Printf("%-58s %-44s %s\n", what, value, goal)
+}
