@@ -12,8 +12,10 @@ import (
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// serve starts a broker on a loopback port for the length of a test.
-func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
+// listen starts a broker on a loopback port for the length of a test, in memory if dir
+// is "".
+func listen(t testing.TB, dir string) (addr string) {
+	t.Helper()
 	b, err := broker.Open(broker.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -32,8 +34,14 @@ func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
 			t.Error(err)
 		}
 	})
+	return l.Addr().String()
+}
+
+// serve is listen that hands out connections.
+func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
+	addr := listen(t, dir)
 	return func() *loadgen.Client {
-		nc, err := net.Dial("tcp", l.Addr().String())
+		nc, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,12 +109,20 @@ func (f *flow) run(bursts int) error {
 // real sockets, with confirms and acks, and counts the allocations of the whole
 // process: the client makes none, so what is left is the broker's.
 func TestNoAllocationPerMessage(t *testing.T) {
-	for name, c := range map[string]struct{ persistent, ack, confirm bool }{
-		"transient, no ack":                   {},
-		"persistent, acknowledged, confirmed": {true, true, true},
+	for name, c := range map[string]struct{ disk, persistent, ack, confirm bool }{
+		"transient, no ack":                           {},
+		"transient, acknowledged":                     {ack: true},
+		"transient, confirmed":                        {confirm: true},
+		"persistent, acknowledged, confirmed":         {false, true, true, true},
+		"persistent on disk, acknowledged":            {true, true, true, false},
+		"persistent on disk, acknowledged, confirmed": {true, true, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFlow(t, serve(t, ""), 100, 200, c.persistent, c.ack, c.confirm)
+			dir := ""
+			if c.disk {
+				dir = t.TempDir()
+			}
+			f := newFlow(t, serve(t, dir), 100, 200, c.persistent, c.ack, c.confirm)
 			must(t, f.run(100)) // warm up: buffers, pages and chunks reach their size
 			defer debug.SetGCPercent(debug.SetGCPercent(-1))
 			var before, after runtime.MemStats
@@ -121,24 +137,3 @@ func TestNoAllocationPerMessage(t *testing.T) {
 		})
 	}
 }
-
-func benchmark(b *testing.B, bodyBytes, burst int, persistent, ack, confirm bool) {
-	dir := ""
-	if persistent {
-		dir = b.TempDir()
-	}
-	f := newFlow(b, serve(b, dir), bodyBytes, burst, persistent, ack, confirm)
-	must(b, f.run(20))
-	b.SetBytes(int64(bodyBytes))
-	b.ResetTimer()
-	if n := b.N / burst; n > 0 {
-		must(b, f.run(n))
-	}
-}
-
-func BenchmarkTransient16B(b *testing.B)     { benchmark(b, 16, 800, false, false, false) }
-func BenchmarkTransient1KB(b *testing.B)     { benchmark(b, 1024, 60, false, false, false) }
-func BenchmarkTransient64KB(b *testing.B)    { benchmark(b, 64<<10, 4, false, false, false) }
-func BenchmarkPersistent16BAck(b *testing.B) { benchmark(b, 16, 800, true, true, true) }
-func BenchmarkPersistent1KBAck(b *testing.B) { benchmark(b, 1024, 256, true, true, true) }
-func BenchmarkConfirmOneByOne(b *testing.B)  { benchmark(b, 1024, 1, true, true, true) }

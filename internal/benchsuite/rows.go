@@ -42,6 +42,48 @@ type variant struct {
 	idle  int
 }
 
+// CountedLoad is one load of a row, for benchmarks that go on until a number of messages has
+// passed.
+type CountedLoad struct {
+	Name string // "" where the row has no other
+	v    *variant
+}
+
+// Counted is the loads of a row that a number of messages ends: not those that open
+// connections, and not those with consumers that do not want all they could get.
+func (r *Row) Counted() (list []CountedLoad) {
+	for i := range r.Loads {
+		l := CountedLoad{r.Loads[i].name, &r.Loads[i]}
+		if l.v.load == nil {
+			continue
+		}
+		if c := l.Config(1); c.ConsumerRate == 0 && c.Deaf == 0 {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// Config is the load with so many messages, or a few more so that each publisher has as
+// many as the others.
+func (l *CountedLoad) Config(messages int) loadgen.Config {
+	c := l.v.load(runParams{duration: time.Second, scale: 1, queue: func(n int) (list []string) {
+		for i := range n {
+			list = append(list, fmt.Sprintf("q%d", i+1))
+		}
+		return list
+	}})
+	c.Duration, c.Warmup, c.Settle = 0, 0, 0
+	if c.Prefill > 0 {
+		c.Prefill = messages
+	}
+	if c.Producers == 0 {
+		return c
+	}
+	c.PublishCount = int64((messages + c.Producers - 1) / c.Producers)
+	return c
+}
+
 // runParams are what the length of a run depends on.
 type runParams struct {
 	duration time.Duration

@@ -138,3 +138,26 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+// TestBenchTLS loads a broker over TLS: a load of one's own, and a row of the suite.
+func TestBenchTLS(t *testing.T) {
+	pair, certFile, _ := certificate(t)
+	port := tlsFront(t, &tls.Config{Certificates: []tls.Certificate{pair}})
+	url := "amqps://localhost:" + port
+	status, out, errOut := streams(t, "bench", "--url", url, "--tls-ca", certFile, "--quiet", "-C", "300", "-c", "20", "-s", "100", "-A", "10", "-q", "50")
+	if status != exitOK || !strings.Contains(out, "confirmed    300, ") || !strings.Contains(out, "received     300, ") {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out, errOut)
+	}
+	status, out, errOut = streams(t, "bench", "--suite", "--url", url, "--tls-insecure", "--only", "batched-1KB", "--rounds", "1", "-z", "100ms", "--out", t.TempDir())
+	if status != exitOK || !strings.Contains(out, "| batched: 1 KB transient, auto-ack |") || strings.Contains(out, "failed") {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out, errOut)
+	}
+	for want, flags := range map[string][]string{
+		"name a file with --tls-ca to trust it": {"--url", url},
+		"is amqp://":                            {"--url", "amqp://localhost:" + port, "--tls-ca", certFile},
+	} {
+		if status, out, errOut := streams(t, append([]string{"bench", "-C", "1"}, flags...)...); status == exitOK || out != "" || !strings.Contains(errOut, want) {
+			t.Errorf("%v: status %d, stdout %q, stderr %q, want something with %q", flags, status, out, errOut, want)
+		}
+	}
+}

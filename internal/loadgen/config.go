@@ -80,6 +80,8 @@ type Config struct {
 
 	Interval time.Duration `json:"-"` // between calls of Progress; 1 s if 0
 	Progress func(Sample)  `json:"-"`
+
+	stallEvery time.Duration // for tests: what counts as a second; 1 s if 0
 }
 
 // Check says what is wrong with a Config, and what to do.

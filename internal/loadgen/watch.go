@@ -7,6 +7,7 @@ import (
 
 const (
 	watchEvery = 5 * time.Millisecond // between looks at whether a load has reached its counts
+	stallEvery = time.Second          // between looks at who stood still
 	quietEnd   = 2 * time.Second      // after the last publish, when nothing more comes out
 )
 
@@ -22,13 +23,12 @@ type watch struct {
 	lastLatency               counts
 	measured                  bool // the warm-up is over
 
-	samples                  []Sample
-	stalled, workers, closed int // seconds: of all, of single workers, blocked
-	seen                     []int64
-	rssMax                   int64
-	interrupted              bool
-	quietSince               int64
-	quietCount               int64
+	samples     []Sample
+	stalls      stalls
+	rssMax      int64
+	interrupted bool
+	quietSince  int64
+	quietCount  int64
 }
 
 // mark is the counters at one time.
@@ -41,7 +41,7 @@ type mark struct {
 }
 
 func newWatch(r *runner) *watch {
-	w := &watch{r: r, seen: make([]int64, len(r.publishers)+len(r.consumers))}
+	w := &watch{r: r, stalls: stalls{seen: make([]int64, len(r.publishers)+len(r.consumers))}}
 	w.begin()
 	return w
 }
@@ -54,7 +54,8 @@ func (w *watch) begin() {
 	if w.last.at == 0 {
 		w.last = w.base
 	}
-	w.stalled, w.workers, w.closed, w.rssMax = 0, 0, 0, w.base.rss
+	w.stalls.begin(w.r)
+	w.rssMax = w.base.rss
 }
 
 // mark reads the counters; with process also what the processes have used.
@@ -90,7 +91,11 @@ func (w *watch) run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	start := w.base.at
-	next := start + int64(interval)
+	second := int64(stallEvery)
+	if cfg.stallEvery > 0 {
+		second = int64(cfg.stallEvery)
+	}
+	next, nextStall := start+int64(interval), start+second
 	w.measured = cfg.Warmup == 0
 	for {
 		select {
@@ -107,6 +112,13 @@ func (w *watch) run(ctx context.Context) error {
 		if !w.measured && now-start >= int64(cfg.Warmup) {
 			w.measured = true
 			w.begin()
+			nextStall = w.base.at + second
+		}
+		if now >= nextStall {
+			w.stalls.look(w.r)
+			if nextStall += second; nextStall < now+second*9/10 {
+				nextStall = now + second // this look came late, and the next is not to be of an instant
+			}
 		}
 		if now >= next {
 			w.sample(start)
@@ -161,7 +173,7 @@ func (w *watch) complete(now int64) bool {
 
 // sample ends an interval.
 func (w *watch) sample(start int64) {
-	r, cfg := w.r, w.r.cfg
+	r := w.r
 	m := w.mark(false)
 	seconds := float64(m.at-w.last.at) / 1e9
 	s := Sample{
@@ -171,46 +183,13 @@ func (w *watch) sample(start int64) {
 	s.PublishRate, s.ConfirmRate, s.ReceiveRate = float64(s.Published)/seconds, float64(s.Confirmed)/seconds, float64(s.Received)/seconds
 	s.Latency = w.intervalLatency()
 	w.rssMax = max(w.rssMax, m.rss)
-	if s.Blocked {
-		w.closed++
-	}
-	// Slower than one a second and one cannot expect something in every second.
-	in := s.Published
-	if cfg.Confirm > 0 || cfg.TxSize > 0 {
-		in = s.Confirmed
-	}
-	publishing := false
-	for i, p := range r.publishers {
-		n := p.sent.Load()
-		if p.window > 0 {
-			n = p.settled.Load()
-		}
-		if !p.finished() && (cfg.Rate == 0 || cfg.Rate >= 2) {
-			publishing = true
-			if n == w.seen[i] {
-				w.workers++
-			}
-		}
-		w.seen[i] = n
-	}
-	consuming := len(r.consumers) > 0 && publishing && cfg.ConsumerRate == 0
-	for i, k := range r.consumers {
-		n := k.received.Load()
-		if consuming && n == w.seen[len(r.publishers)+i] {
-			w.workers++
-		}
-		w.seen[len(r.publishers)+i] = n
-	}
-	if publishing && in == 0 || consuming && s.Received == 0 {
-		w.stalled++
-	}
 	w.last = m
 	w.samples = append(w.samples, s)
 	if len(w.samples) > maxSamples {
 		w.samples = w.samples[1:]
 	}
-	if cfg.Progress != nil {
-		cfg.Progress(s)
+	if r.cfg.Progress != nil {
+		r.cfg.Progress(s)
 	}
 }
 
@@ -240,7 +219,7 @@ func (w *watch) report() *Report {
 		Seconds:   float64(b.at-a.at) / 1e9,
 		Published: b.published - a.published, Confirmed: b.confirmed - a.confirmed, Received: b.received - a.received,
 		Refused: b.refused - a.refused, Returned: b.returned - a.returned, Empty: b.empty - a.empty,
-		StalledSeconds: w.stalled, StalledWorkerSeconds: w.workers, BlockedSeconds: w.closed,
+		StalledSeconds: w.stalls.all, StalledWorkerSeconds: w.stalls.single, BlockedSeconds: w.stalls.blocked,
 		ClientCPU: (b.ownCPU - a.ownCPU).Seconds(), Interrupted: w.interrupted, Samples: w.samples,
 	}
 	if w.r.broker.PID != 0 {
