@@ -41,7 +41,8 @@ func Command(getenv func(string) string, embedded Embedded) *cobra.Command {
 		Short: "Show reliable messaging live, step by step, on the embedded broker or on a RabbitMQ",
 		Long: `Demo tells reliable messaging in seven short steps, each with real messages:
 routing, confirmed publishing, acks and prefetch, a consumer that dies, dead
-letters, retries with growing delays, duplicates.
+letters, retries with growing delays, duplicates. The programs in it are written
+with the package reliable.
 
 With --data the broker inside this process keeps its data in that directory, and
 an eighth step kills it in the middle of a stream of publishes, starts it again and

@@ -5,108 +5,121 @@ import (
 	"sync"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
 )
 
-// delivery is a message with the moment it arrived.
-type delivery struct {
-	amqp.Delivery
-	at time.Time
+// arrival is a message with the moment it arrived. Its handler waits until the step
+// has decided what it returns.
+type arrival[T any] struct {
+	*reliable.Message[T]
+	at        time.Time
+	duplicate bool // its id was handled before: it is settled, and no handler waits
+	decision  chan error
 }
 
-// consumer receives from one queue with manual acknowledgements. A goroutine of
-// its own takes deliveries as they come, so that everything the broker has handed
-// over counts as held, looked at or not.
-type consumer struct {
-	queue  string
-	ch     *amqp.Channel
-	ledger *ledger
-	inbox  chan delivery
-	closed chan *amqp.Error
-	ended  chan struct{} // the receiving goroutine has ended
+// consumer hands the messages that its handlers get to the step, one by one. What
+// handlers wait with counts as held, looked at or not.
+type consumer[T any] struct {
+	program *program
+	ledger  *ledger
+	inbox   chan *arrival[T]
 
 	mu      sync.Mutex
-	held    map[uint64]string // delivery tag -> message id, arrived and not settled
+	held    map[*arrival[T]]bool
 	maxHeld int
 	handled int
 }
 
-// inboxSize exceeds what any step publishes, so receiving never waits for the
-// step even if prefetch does not hold.
-const inboxSize = 256
+// inboxSize exceeds what any step publishes, so that no handler waits for the step
+// to take what it has.
+const inboxSize = 2048
 
-// consumer starts to consume; prefetch 0 means no limit.
-func (l *link) consumer(led *ledger, queue string, prefetch int) (*consumer, error) {
-	if err := l.ch.Qos(prefetch, 0, false); err != nil {
-		return nil, err
+// drainWithin is how long handlers may hold what the step has not decided about when
+// the step is over.
+const drainWithin = 100 * time.Millisecond
+
+// consume starts to consume. Of the program's consumers the last one hears of
+// duplicates.
+func consume[T any](ctx context.Context, s *stage, p *program, q reliable.Queue, options ...reliable.ConsumeOption) (*consumer[T], error) {
+	s.doing = "starting a consumer on " + q.Name
+	c := &consumer[T]{program: p, ledger: s.ledger, inbox: make(chan *arrival[T], inboxSize), held: map[*arrival[T]]bool{}}
+	p.mu.Lock()
+	p.duplicate = func(d *reliable.Delivery) {
+		c.inbox <- &arrival[T]{Message: &reliable.Message[T]{Delivery: d}, at: time.Now(), duplicate: true}
 	}
-	c := &consumer{
-		queue: queue, ch: l.ch, ledger: led,
-		inbox:  make(chan delivery, inboxSize),
-		closed: l.ch.NotifyClose(make(chan *amqp.Error, 1)),
-		ended:  make(chan struct{}),
-		held:   map[uint64]string{},
-	}
-	deliveries, err := l.ch.Consume(queue, "", false, false, false, false, nil)
-	if err != nil {
-		return nil, err
-	}
-	go c.receive(deliveries)
-	return c, nil
+	p.mu.Unlock()
+	_, err := reliable.Consume(ctx, p.client, q, c.handle,
+		append([]reliable.ConsumeOption{reliable.Use(c.count), reliable.DrainTimeout(drainWithin)}, options...)...)
+	return c, err
 }
 
-func (c *consumer) receive(deliveries <-chan amqp.Delivery) {
-	defer close(c.ended)
-	for d := range deliveries {
-		c.mu.Lock()
-		c.held[d.DeliveryTag] = d.MessageId
-		c.maxHeld = max(c.maxHeld, len(c.held))
-		c.mu.Unlock()
+// count counts each delivery, also one that cannot be read.
+func (c *consumer[T]) count(next reliable.HandlerFunc) reliable.HandlerFunc {
+	return func(ctx context.Context, d *reliable.Delivery) error {
 		c.ledger.arrived(d)
-		c.inbox <- delivery{Delivery: d, at: time.Now()}
+		return next(ctx, d)
 	}
 }
 
-// next waits for a delivery; ok is false if none came in time.
-func (c *consumer) next(ctx context.Context, within time.Duration) (d delivery, ok bool, err error) {
+// handle shows the message to the step and returns what that decides.
+func (c *consumer[T]) handle(ctx context.Context, m *reliable.Message[T]) error {
+	a := &arrival[T]{Message: m, at: time.Now(), decision: make(chan error, 1)}
+	c.mu.Lock()
+	c.held[a] = true
+	c.maxHeld = max(c.maxHeld, len(c.held))
+	c.mu.Unlock()
+	c.inbox <- a
+	select {
+	case err := <-a.decision:
+		return err
+	case <-ctx.Done(): // the step is over
+		return context.Cause(ctx)
+	}
+}
+
+// decide lets the handler return.
+func (c *consumer[T]) decide(a *arrival[T], err error) {
+	c.mu.Lock()
+	delete(c.held, a) // first: afterwards the next one may be there already
+	c.mu.Unlock()
+	a.decision <- err
+}
+
+// next waits for a message; ok is false if none came in time.
+func (c *consumer[T]) next(ctx context.Context, within time.Duration) (a *arrival[T], ok bool, err error) {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
-	case d := <-c.inbox:
-		return d, true, nil
+	case a := <-c.inbox:
+		return a, true, nil
 	case <-timer.C:
-		return delivery{}, false, nil
+		return nil, false, nil
 	case <-ctx.Done():
-		return delivery{}, false, context.Cause(ctx)
-	case <-c.ended:
-		return delivery{}, false, closeReason(c.closed)
+		return nil, false, context.Cause(ctx)
 	}
 }
 
-// ack settles a delivery as done: handled, or known to be a duplicate.
-func (c *consumer) ack(d delivery) error {
-	c.release(d)
-	c.ledger.count(func(t *Tally) { t.Acked++ })
-	return d.Ack(false)
+// await is next; none within the patience is a mismatch that ends the step.
+func (c *consumer[T]) await(ctx context.Context, s *stage, what string) (*arrival[T], error) {
+	return c.awaitDelayed(ctx, s, what, 0)
 }
 
-// nack refuses a delivery for good: the queue's dead-letter exchange gets it.
-func (c *consumer) nack(d delivery) error {
-	c.release(d)
-	c.ledger.count(func(t *Tally) { t.Nacked++ })
-	return d.Nack(false, false)
-}
-
-// release forgets a delivery before its settlement is sent: afterwards the broker
-// may already have sent the next one.
-func (c *consumer) release(d delivery) {
-	c.mu.Lock()
-	delete(c.held, d.DeliveryTag)
-	c.mu.Unlock()
+// awaitDelayed is await for what comes after a delay.
+func (c *consumer[T]) awaitDelayed(ctx context.Context, s *stage, what string, delay time.Duration) (*arrival[T], error) {
+	s.doing = "waiting for " + what
+	a, ok, err := c.next(ctx, delay+s.limits.patience)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		s.fail("%s did not arrive within %v", what, delay+s.limits.patience)
+		return nil, errMissing
+	}
+	return a, nil
 }
 
 // done counts one message whose work succeeded.
-func (c *consumer) done() {
+func (c *consumer[T]) done() {
 	c.mu.Lock()
 	c.handled++
 	c.mu.Unlock()
@@ -114,26 +127,37 @@ func (c *consumer) done() {
 }
 
 // finish is the happy end of most deliveries: the work is done, then acked.
-func (c *consumer) finish(d delivery) error {
+func (c *consumer[T]) finish(a *arrival[T]) {
 	c.done()
-	return c.ack(d)
+	c.decide(a, nil)
 }
 
-// holding tells how many deliveries are unsettled now and at most, and how many
-// were handled.
-func (c *consumer) holding() (now, most, handled int) {
+// abandon lets all handlers that still wait return an error.
+func (c *consumer[T]) abandon(err error) {
+	c.mu.Lock()
+	held := c.held
+	c.held = map[*arrival[T]]bool{}
+	c.mu.Unlock()
+	for a := range held {
+		a.decision <- err
+	}
+}
+
+// holding tells how many messages are undecided now and at most, and how many were
+// handled.
+func (c *consumer[T]) holding() (now, most, handled int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.held), c.maxHeld, c.handled
 }
 
-// heldIDs lists the unsettled messages in no order.
-func (c *consumer) heldIDs() []string {
+// heldIDs lists the undecided messages in no order.
+func (c *consumer[T]) heldIDs() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ids := make([]string, 0, len(c.held))
-	for _, id := range c.held {
-		ids = append(ids, id)
+	for a := range c.held {
+		ids = append(ids, a.ID)
 	}
 	return ids
 }

@@ -117,7 +117,7 @@ func newLesson(o Options) (*lesson, error) {
 		hold:     o.Hold,
 		tell:     &narrator{out: o.Out, json: o.JSON, color: o.Color && !o.JSON},
 		dial:     &dialer{url: o.URL, dial: o.Dial, connectWithin: limits.connect},
-		names:    &names{prefix: prefix},
+		names:    &names{prefix: prefix, known: map[string]bool{}},
 		report:   Report{Broker: o.Broker, Prefix: prefix},
 	}, nil
 }

@@ -3,7 +3,7 @@ package demo
 import (
 	"sync"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
 )
 
 // ledger counts what happens in one step, from all its goroutines.
@@ -24,23 +24,33 @@ func (l *ledger) snapshot() Tally {
 	return l.tally
 }
 
-// arrived counts a delivery as what the broker says it is, never as what the step
-// expects: the redelivered flag, or the newest entry of x-death.
-func (l *ledger) arrived(d amqp.Delivery) {
+// arrived counts a delivery as what stands on it, never as what the step expects:
+// the broker's redelivered flag, or the attempt that a retry has written.
+func (l *ledger) arrived(d *reliable.Delivery) {
 	l.count(func(t *Tally) {
 		t.Delivered++
-		if d.Redelivered {
-			t.Redelivered++
-			return
-		}
-		history := deaths(d.Headers)
 		switch {
-		case len(history) == 0:
-			t.First++
-		case history[0].Reason == "expired":
+		case d.Redelivered:
+			t.Redelivered++
+		case d.Attempt > 1:
 			t.Retried++
 		default:
-			t.DeadLettered++
+			t.First++
 		}
 	})
+}
+
+// settled counts what has become of a delivery.
+func (l *ledger) settled(d *reliable.Delivery, outcome reliable.Outcome) {
+	switch outcome {
+	case reliable.OutcomeDone:
+		l.count(func(t *Tally) { t.Acked++ })
+	case reliable.OutcomeDuplicate: // no handler has seen it
+		l.arrived(d)
+		l.count(func(t *Tally) { t.Acked++; t.Deduplicated++ })
+	case reliable.OutcomeRetry, reliable.OutcomeDeadLetter:
+		l.count(func(t *Tally) { t.Moved++ })
+	case reliable.OutcomeUnsettled:
+		l.count(func(t *Tally) { t.CutOff++ })
+	}
 }

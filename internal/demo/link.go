@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,13 +21,13 @@ type dialer struct {
 	connectWithin time.Duration
 }
 
-// link is one connection with one channel, and the means to cut it.
+// link is a connection of the official client with one channel: the lesson declares
+// with it and looks at the broker from outside. What takes part is a program.
 type link struct {
 	conn    *amqp.Connection
 	ch      *amqp.Channel
 	raw     net.Conn
 	closing sync.Once
-	blocked atomic.Pointer[string] // why the broker accepts no publishes, if so
 
 	mu      sync.Mutex
 	unwatch func() bool // stops watching the context the link was opened with
@@ -80,7 +79,6 @@ func (d *dialer) handshake(parent context.Context) (*link, error) {
 		return nil, silence(parent, ctx, err)
 	}
 	l := &link{conn: conn, raw: raw}
-	go l.followBlocked(conn.NotifyBlocked(make(chan amqp.Blocking, 4)))
 	if l.ch, err = conn.Channel(); err != nil {
 		l.close()
 		return nil, silence(parent, ctx, err)
@@ -160,18 +158,6 @@ func (d *dialer) shown() string {
 	return shown.String()
 }
 
-// followBlocked remembers whether the broker accepts publishes. It ends when the
-// client closes the channel, with the connection.
-func (l *link) followBlocked(changes <-chan amqp.Blocking) {
-	for b := range changes {
-		if b.Active {
-			l.blocked.Store(&b.Reason)
-		} else {
-			l.blocked.Store(nil)
-		}
-	}
-}
-
 // close ends the connection politely, but within politeFor. It may be called
 // from any goroutine, and more than once.
 func (l *link) close() {
@@ -186,24 +172,4 @@ func (l *link) close() {
 		_ = l.conn.Close() // whatever it says, the connection is over
 		_ = l.raw.Close()
 	})
-}
-
-// cut ends the transport without a word of AMQP, as a crash or a cable does.
-func (l *link) cut() {
-	if tcp, ok := l.raw.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // reset instead of an orderly end
-	}
-	_ = l.raw.Close()
-}
-
-// publisher turns the link's channel to confirm mode.
-func (l *link) publisher(led *ledger) (*publisher, error) {
-	if err := l.ch.Confirm(false); err != nil {
-		return nil, err
-	}
-	return &publisher{
-		ch: l.ch, ledger: led,
-		returns: l.ch.NotifyReturn(make(chan amqp.Return, returnsBuffered)),
-		closed:  l.ch.NotifyClose(make(chan *amqp.Error, 1)),
-	}, nil
 }

@@ -6,16 +6,16 @@ type sabotage struct {
 	loseBinding      bool // step 1: a queue is not bound, so a copy gets lost
 	leakBinding      bool // step 1: a queue is bound to everything
 	ignoreConfirm    bool // step 2: the last confirm of a batch is not waited for
-	forgetMandatory  bool // step 2: the unroutable message is published without mandatory
+	fixSlip          bool // step 2: the queue of the slip of the pen exists
 	noPrefetch       bool // step 3: the slow consumer sets no limit
 	everyoneSlow     bool // step 3: the fast consumer is no faster
 	ackBeforeCrash   bool // step 4: the consumer acks before it works, then dies
 	loseAck          bool // step 4: the survivor does not ack its last message
-	skipNack         bool // step 5: the malformed message is acked
+	hideMalformed    bool // step 5: the malformed message is acked
 	skipRepair       bool // step 5: the dead letter is thrown away
 	flatRetry        bool // step 6: every delay is the first one
-	giveUpEarly      bool // step 6: the consumer acks the failing message
-	noLimit          bool // step 6: the last attempt, too, leads to a delay queue
+	giveUpEarly      bool // step 6: the last attempt claims to be done
+	noLimit          bool // step 6: the last attempt, too, is tried again
 	handleDuplicates bool // step 7: ids are not remembered
 	loseConfirmed    bool // step 8: a confirmed message disappears with the broker
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -38,7 +39,7 @@ type stage struct {
 	number     int
 	step       step
 	ledger     *ledger
-	links      []*link
+	programs   []*program
 	queues     []string
 	mismatches []Mismatch
 	doing      string // what is being waited for, for the text of a timeout
@@ -58,14 +59,13 @@ func (s *stage) play(parent context.Context) error {
 
 	s.tell.step(s.number, len(s.steps()), s.step)
 	err := s.step.run(ctx, s)
-	for _, l := range s.links {
-		if l != s.control {
-			l.close()
-		}
-	}
 	if errors.Is(err, errMissing) {
 		err = nil
 	}
+	if err == nil {
+		err = s.checkConnections()
+	}
+	s.closePrograms(ctx)
 	if err == nil {
 		s.checkBalances()
 		err = s.checkQueuesEmpty(ctx)
@@ -86,58 +86,35 @@ func (s *stage) play(parent context.Context) error {
 
 // blockedReason explains a silence that the broker announced itself.
 func (s *stage) blockedReason() string {
-	for _, l := range s.links {
-		if reason := l.blocked.Load(); reason != nil {
-			return fmt.Sprintf(" (it has blocked publishers: %s)", *reason)
+	for _, p := range s.programs {
+		if text := p.blocked(); text != "" {
+			return text
 		}
 	}
 	return ""
 }
 
-// connect opens a connection that lives until the end of the step.
-func (s *stage) connect(ctx context.Context) (*link, error) {
-	s.doing = "opening a connection"
-	l, err := s.dial.open(ctx)
-	if err != nil {
-		return nil, err
+// checkConnections finds a program that has lost its connection against the plan.
+func (s *stage) checkConnections() error {
+	for _, p := range s.programs {
+		if err := p.lost(); err != nil {
+			return err
+		}
 	}
-	s.links = append(s.links, l)
-	return l, nil
+	return nil
 }
 
-// publisher opens a connection and a channel in confirm mode on it.
-func (s *stage) publisher(ctx context.Context) (*publisher, error) {
-	l, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
+// closePrograms ends all of them at the same time. If the step's time is over they
+// have no reason to wait for the broker.
+func (s *stage) closePrograms(ctx context.Context) {
+	var closing sync.WaitGroup
+	for _, p := range s.programs {
+		if ctx.Err() != nil {
+			p.die()
+		}
+		closing.Go(p.close)
 	}
-	s.doing = "asking for publisher confirms"
-	return l.publisher(s.ledger)
-}
-
-// consumer opens a connection and consumes from one queue on it.
-func (s *stage) consumer(ctx context.Context, queue string, prefetch int) (*consumer, error) {
-	l, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.doing = "starting a consumer on " + queue
-	return l.consumer(s.ledger, queue, prefetch)
-}
-
-// next waits for one delivery; none within the patience is a mismatch that ends
-// the step.
-func (s *stage) next(ctx context.Context, c *consumer, what string) (delivery, error) {
-	s.doing = "waiting for " + what
-	d, ok, err := c.next(ctx, s.limits.patience)
-	if err != nil {
-		return delivery{}, err
-	}
-	if !ok {
-		s.fail("%s did not arrive within %v", what, s.limits.patience)
-		return delivery{}, errMissing
-	}
-	return d, nil
+	closing.Wait()
 }
 
 // depth is the number of messages ready in a queue, as the broker counts them.

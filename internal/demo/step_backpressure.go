@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
 )
 
 const (
@@ -32,22 +32,26 @@ func backpressureStep() step {
 }
 
 func runBackpressure(ctx context.Context, s *stage) error {
-	queue, err := s.queue("jobs", nil)
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.publishJobs(ctx, queue); err != nil {
+	queue, err := s.workQueue(p, "jobs")
+	if err != nil {
+		return err
+	}
+	if err := s.publishJobs(ctx, p, queue); err != nil {
 		return err
 	}
 	limit := prefetch
 	if s.sabotage.noPrefetch {
-		limit = 0
+		limit = jobs
 	}
-	slow, err := s.consumer(ctx, queue, limit)
+	slow, err := s.worker(ctx, queue, limit)
 	if err != nil {
 		return err
 	}
-	if err := s.watchPressure(ctx, slow, queue); err != nil {
+	if err := s.watchPressure(ctx, slow, queue.Name); err != nil {
 		return err
 	}
 	fast, err := s.share(ctx, slow, queue)
@@ -63,26 +67,41 @@ func runBackpressure(ctx context.Context, s *stage) error {
 	return nil
 }
 
-func (s *stage) publishJobs(ctx context.Context, queue string) error {
-	p, err := s.publisher(ctx)
+// job is the body of this step's messages.
+type job struct {
+	Job int `json:"job"`
+}
+
+// worker is a program that consumes jobs. As many of its handlers wait for their turn
+// as its prefetch lets it have messages, so that all that it holds is seen.
+func (s *stage) worker(ctx context.Context, queue reliable.Queue, prefetch int) (*consumer[job], error) {
+	p, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return consume[job](ctx, s, p, queue, reliable.Prefetch(prefetch), reliable.Concurrency(prefetch))
+}
+
+func (s *stage) publishJobs(ctx context.Context, p *program, queue reliable.Queue) error {
+	out, err := publish[job](ctx, s, p, reliable.ToQueue(queue))
 	if err != nil {
 		return err
 	}
 	s.doing = "publishing jobs"
-	var confirms []*amqp.DeferredConfirmation
+	var receipts []*reliable.Receipt
 	for i := range jobs {
-		c, err := p.send(ctx, message{key: queue, id: fmt.Sprintf("job-%d", i+1), body: fmt.Sprintf(`{"job":%d}`, i+1), copies: 1})
+		r, err := out.send(ctx, fmt.Sprintf("job-%d", i+1), job{i + 1}, 1)
 		if err != nil {
 			return err
 		}
-		confirms = append(confirms, c)
+		receipts = append(receipts, r)
 	}
-	return p.await(ctx, confirms...)
+	return out.await(ctx, receipts...)
 }
 
 // watchPressure lets the slow consumer hold still, so that what it holds and what
 // waits are firm numbers and not moments.
-func (s *stage) watchPressure(ctx context.Context, slow *consumer, queue string) error {
+func (s *stage) watchPressure(ctx context.Context, slow *consumer[job], queue string) error {
 	s.doing = "waiting until the consumer holds its prefetch"
 	if _, err := eventually(ctx, s.limits.patience, func() (bool, error) {
 		now, _, _ := slow.holding()
@@ -128,23 +147,23 @@ type worked struct {
 
 // share lets the slow consumer work alone for a while, then adds a fast one, and
 // ends when all jobs are done or none has been for the patience.
-func (s *stage) share(parent context.Context, slow *consumer, queue string) (*consumer, error) {
+func (s *stage) share(parent context.Context, slow *consumer[job], queue reliable.Queue) (*consumer[job], error) {
 	ctx, cancel := context.WithCancel(parent)
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer cancel()
 	results := make(chan worked, jobs)
-	work := func(c *consumer, isSlow bool, pace time.Duration) {
-		workers.Go(func() { workOff(ctx, c, isSlow, pace, results) })
+	work := func(c *consumer[job], pace time.Duration) {
+		workers.Go(func() { workOff(ctx, c, pace, results) })
 	}
-	work(slow, true, slowWork)
+	work(slow, slowWork)
 	if err := s.awaitJobs(ctx, results, aloneFor); err != nil {
 		return nil, err
 	}
-	if err := s.showPressure(slow, queue); err != nil {
+	if err := s.showPressure(ctx, slow, queue.Name); err != nil {
 		return nil, err
 	}
-	fast, err := s.consumer(ctx, queue, prefetch)
+	fast, err := s.worker(ctx, queue, prefetch)
 	if err != nil {
 		return nil, err
 	}
@@ -153,11 +172,18 @@ func (s *stage) share(parent context.Context, slow *consumer, queue string) (*co
 		pace = slowWork
 	}
 	s.note("joined", nil, "a fast consumer joins, with the same prefetch")
-	work(fast, false, pace)
+	work(fast, pace)
 	return fast, s.awaitJobs(ctx, results, jobs-aloneFor)
 }
 
-func (s *stage) showPressure(slow *consumer, queue string) error {
+func (s *stage) showPressure(ctx context.Context, slow *consumer[job], queue string) error {
+	s.doing = "waiting until the consumer holds its prefetch again"
+	if _, err := eventually(ctx, slowWork/2, func() (bool, error) {
+		now, _, _ := slow.holding()
+		return now == prefetch, nil
+	}); err != nil {
+		return err
+	}
 	waiting, err := s.depth(queue)
 	if err != nil {
 		return err
@@ -190,16 +216,16 @@ func (s *stage) awaitJobs(ctx context.Context, results <-chan worked, n int) err
 }
 
 // workOff handles deliveries one after the other, each taking pace, until ctx ends.
-func workOff(ctx context.Context, c *consumer, slow bool, pace time.Duration, results chan<- worked) {
+func workOff(ctx context.Context, c *consumer[job], pace time.Duration, results chan<- worked) {
 	for {
-		d, ok, err := c.next(ctx, time.Hour) // ctx decides
+		a, ok, err := c.next(ctx, time.Hour) // ctx decides
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil && ok {
 			select {
 			case <-time.After(pace):
-				err = c.finish(d)
+				c.finish(a)
 			case <-ctx.Done():
 				return
 			}

@@ -2,10 +2,13 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/warrenmq/warren/reliable"
 )
 
 // confirmedBatch is how many messages are published before the first confirm is
@@ -24,11 +27,11 @@ func confirmsStep() step {
 }
 
 func runConfirms(ctx context.Context, s *stage) error {
-	queue, err := s.queue("ledger", nil)
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.publisher(ctx)
+	queue, err := s.workQueue(p, "ledger")
 	if err != nil {
 		return err
 	}
@@ -38,41 +41,47 @@ func runConfirms(ctx context.Context, s *stage) error {
 	if err := s.returnUnroutable(ctx, p); err != nil {
 		return err
 	}
-	c, err := s.consumer(ctx, queue, confirmedBatch)
+	c, err := consume[entry](ctx, s, p, queue, reliable.Prefetch(confirmedBatch))
 	if err != nil {
 		return err
 	}
 	seen := map[string]bool{}
 	for range confirmedBatch {
-		d, err := s.next(ctx, c, "a confirmed message")
+		a, err := c.await(ctx, s, "a confirmed message")
 		if err != nil {
 			return err
 		}
-		seen[d.MessageId] = true
-		if err := c.finish(d); err != nil {
-			return err
-		}
+		seen[a.ID] = true
+		c.finish(a)
 	}
 	s.check(len(seen) == confirmedBatch, "of %d confirmed messages a consumer found %d in the queue", confirmedBatch, len(seen))
 	return nil
 }
 
-func (s *stage) confirmBatch(ctx context.Context, p *publisher, queue string) error {
+// entry is the body of this step's messages.
+type entry struct {
+	Entry int `json:"entry"`
+}
+
+func (s *stage) confirmBatch(ctx context.Context, p *program, queue reliable.Queue) error {
+	out, err := publish[entry](ctx, s, p, reliable.ToQueue(queue))
+	if err != nil {
+		return err
+	}
 	started := time.Now()
 	s.doing = "waiting for publisher confirms"
-	confirms := make([]*amqp.DeferredConfirmation, 0, confirmedBatch)
+	receipts := make([]*reliable.Receipt, 0, confirmedBatch)
 	for i := range confirmedBatch {
-		c, err := p.send(ctx, message{key: queue, id: fmt.Sprintf("entry-%d", i+1),
-			body: fmt.Sprintf(`{"entry":%d}`, i+1), copies: 1})
+		r, err := out.send(ctx, fmt.Sprintf("entry-%d", i+1), entry{i + 1}, 1)
 		if err != nil {
 			return err
 		}
-		confirms = append(confirms, c)
+		receipts = append(receipts, r)
 	}
 	if s.sabotage.ignoreConfirm {
-		confirms = confirms[1:]
+		receipts = receipts[1:]
 	}
-	if err := p.await(ctx, confirms...); err != nil {
+	if err := out.await(ctx, receipts...); err != nil {
 		return err
 	}
 	took := time.Since(started)
@@ -84,23 +93,33 @@ func (s *stage) confirmBatch(ctx context.Context, p *publisher, queue string) er
 
 // returnUnroutable shows that a confirm alone does not mean that a queue has the
 // message, and what does.
-func (s *stage) returnUnroutable(ctx context.Context, p *publisher) error {
-	nowhere := s.names.prefix + "ledgre"
-	s.note("unroutable", map[string]any{"queue": nowhere}, `now one for queue "...ledgre", a slip of the pen, marked mandatory:`)
-	err := p.publish(ctx, message{key: nowhere, id: "entry-lost", body: `{"entry":"lost"}`,
-		mandatory: !s.sabotage.forgetMandatory})
+func (s *stage) returnUnroutable(ctx context.Context, p *program) error {
+	nowhere := reliable.Queue{Name: s.names.prefix + "ledgre", Existing: true}
+	if s.sabotage.fixSlip {
+		if _, err := s.queue("ledgre"); err != nil {
+			return err
+		}
+	}
+	out, err := publish[entry](ctx, s, p, reliable.ToQueue(nowhere))
 	if err != nil {
 		return err
 	}
-	r, ok := p.returned()
-	if !ok {
+	s.note("unroutable", map[string]any{"queue": nowhere.Name}, `now one for queue "...ledgre", a slip of the pen:`)
+	s.doing = "waiting for the return of a message"
+	err = out.publish(ctx, "entry-lost", entry{0}, 0)
+	var refused *reliable.PublishError
+	var returned *amqp.Error
+	switch {
+	case err == nil:
 		s.fail("the unroutable message was not returned before its confirm")
 		return nil
+	case !errors.Is(err, reliable.ErrUnroutable) || !errors.As(err, &refused) || !errors.As(err, &returned):
+		return err
 	}
-	s.note("returned", map[string]any{"code": r.ReplyCode, "reason": r.ReplyText, "id": r.MessageId},
-		"  returned: %d %s, then confirmed: dealt with, but in no queue", r.ReplyCode, r.ReplyText)
-	s.check(r.MessageId == "entry-lost" && r.ReplyCode == amqp.NoRoute,
-		"mandatory gave back %s with code %d (%d is NO_ROUTE)", r.MessageId, r.ReplyCode, amqp.NoRoute)
+	s.note("returned", map[string]any{"code": returned.Code, "reason": returned.Reason, "id": refused.ID},
+		"  returned: %d %s, then confirmed: dealt with, but in no queue", returned.Code, returned.Reason)
+	s.check(refused.ID == "entry-lost" && returned.Code == amqp.NoRoute,
+		"the publisher is told so: %s came back with code %d (%d is NO_ROUTE)", refused.ID, returned.Code, amqp.NoRoute)
 	return nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/warrenmq/warren/reliable"
 )
 
 const (
@@ -23,18 +25,27 @@ func crashStep() step {
 	}
 }
 
+// parcel is the body of this step's messages.
+type parcel struct {
+	Parcel int `json:"parcel"`
+}
+
 func runCrash(ctx context.Context, s *stage) error {
-	queue, err := s.queue("parcels", nil)
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.publisher(ctx)
+	queue, err := s.workQueue(p, "parcels")
+	if err != nil {
+		return err
+	}
+	out, err := publish[parcel](ctx, s, p, reliable.ToQueue(queue))
 	if err != nil {
 		return err
 	}
 	s.doing = "publishing parcels"
 	for i := range parcels {
-		if err := p.publish(ctx, message{key: queue, id: fmt.Sprintf("parcel-%d", i+1), body: fmt.Sprintf(`{"parcel":%d}`, i+1), copies: 1}); err != nil {
+		if err := out.publish(ctx, fmt.Sprintf("parcel-%d", i+1), parcel{i + 1}, 1); err != nil {
 			return err
 		}
 	}
@@ -44,52 +55,49 @@ func runCrash(ctx context.Context, s *stage) error {
 	}
 	// The broker must notice first, or the survivor would get the others before.
 	s.doing = "waiting for the dead consumer's messages to be ready again"
-	ready, err := s.awaitDepth(ctx, queue, parcels-1)
+	ready, err := s.awaitDepth(ctx, queue.Name, parcels-1)
 	if err != nil {
 		return err
 	}
 	s.note("returned-to-queue", map[string]any{"ready": ready}, "the broker took them back: %d are ready again", ready)
-	return s.survive(ctx, queue, lost, ready)
+	return s.survive(ctx, p, queue, lost, ready)
 }
 
-// killConsumer lets a consumer handle one message, then cuts its connection, and
+// killConsumer lets a consumer handle one message, then cuts off its program, and
 // returns the ids it held.
-func (s *stage) killConsumer(ctx context.Context, queue string) ([]string, error) {
-	l, err := s.connect(ctx)
+func (s *stage) killConsumer(ctx context.Context, queue reliable.Queue) ([]string, error) {
+	p, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	victim, err := l.consumer(s.ledger, queue, victimPrefetch)
+	victim, err := consume[parcel](ctx, s, p, queue, reliable.Prefetch(victimPrefetch), reliable.Concurrency(victimPrefetch))
 	if err != nil {
 		return nil, err
 	}
-	first, err := s.next(ctx, victim, "the first parcel")
+	first, err := victim.await(ctx, s, "the first parcel")
 	if err != nil {
 		return nil, err
 	}
-	if err := victim.finish(first); err != nil {
-		return nil, err
-	}
+	victim.finish(first)
 	// A full prefetch again proves that the ack has been processed: cutting cannot
 	// overtake it.
 	got := 1
 	for range victimPrefetch {
-		d, err := s.next(ctx, victim, "the next parcel")
+		a, err := victim.await(ctx, s, "the next parcel")
 		if err != nil {
 			return nil, err
 		}
 		got++
 		if s.sabotage.ackBeforeCrash {
-			if err := victim.ack(d); err != nil {
-				return nil, err
-			}
+			victim.decide(a, nil)
 		}
 	}
-	l.cut()
-	<-victim.ended
+	p.die()
 	lost := victim.heldIDs()
 	slices.Sort(lost)
-	s.ledger.count(func(t *Tally) { t.CutOff += len(lost) })
+	if err := s.bringDown(ctx, p, func() { victim.abandon(errDead) }); err != nil {
+		return nil, err
+	}
 	s.note("died", map[string]any{"received": got, "acked": 1, "held": lost},
 		"a consumer took %d parcels and acked 1; then its connection is cut", got)
 	s.note("held", map[string]any{"ids": lost}, "in its hands were %s", strings.Join(lost, ", "))
@@ -97,32 +105,46 @@ func (s *stage) killConsumer(ctx context.Context, queue string) ([]string, error
 	return lost, nil
 }
 
-// survive consumes what is ready on a new connection and compares the redelivered
+// bringDown waits until a program has noticed that its connection is gone, and only
+// then lets its handlers return: what they return must not reach the broker.
+func (s *stage) bringDown(ctx context.Context, p *program, release func()) error {
+	s.doing = "waiting for a program to notice that its connection is gone"
+	defer release()
+	_, err := eventually(ctx, s.limits.patience, func() (bool, error) {
+		for _, c := range p.client.Health().Consumers {
+			if c.Err == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	return err
+}
+
+// survive consumes what is ready in another program and compares the redelivered
 // flag of each message with what the dead consumer held.
-func (s *stage) survive(ctx context.Context, queue string, lost []string, ready int) error {
-	survivor, err := s.consumer(ctx, queue, victimPrefetch)
+func (s *stage) survive(ctx context.Context, p *program, queue reliable.Queue, lost []string, ready int) error {
+	survivor, err := consume[parcel](ctx, s, p, queue)
 	if err != nil {
 		return err
 	}
 	var again []string
 	for i := range ready {
-		d, err := s.next(ctx, survivor, "a parcel for the survivor")
+		a, err := survivor.await(ctx, s, "a parcel for the survivor")
 		if err != nil {
 			return err
 		}
 		mark := ""
-		if d.Redelivered {
-			again = append(again, d.MessageId)
+		if a.Redelivered {
+			again = append(again, a.ID)
 			mark = "   redelivered=true"
 		}
-		s.note("delivered", map[string]any{"id": d.MessageId, "redelivered": d.Redelivered}, "  %s%s", d.MessageId, mark)
+		s.note("delivered", map[string]any{"id": a.ID, "redelivered": a.Redelivered}, "  %s%s", a.ID, mark)
 		survivor.done()
 		if s.sabotage.loseAck && i == ready-1 {
 			continue
 		}
-		if err := survivor.ack(d); err != nil {
-			return err
-		}
+		survivor.decide(a, nil)
 	}
 	slices.Sort(again)
 	s.check(slices.Equal(again, lost), "redelivered are just those it held: %s", strings.Join(again, ", "))

@@ -2,11 +2,11 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
 )
 
 func deadLetterStep() step {
@@ -14,8 +14,8 @@ func deadLetterStep() step {
 		name:  "dead letters",
 		title: "A malformed message: put aside, shown, repaired",
 		why: "No retry mends a message that cannot be read, and requeueing it would block the " +
-			"queue for ever. Nack it without requeue: the queue's dead-letter exchange keeps " +
-			"it, with a note (x-death) on why and where. Then somebody can look at it.",
+			"queue for ever. So it goes to the queue of dead letters, with a note on why, and " +
+			"from where. There somebody can look at it, mend it, and send it back.",
 		run: runDeadLetter,
 	}
 }
@@ -32,39 +32,32 @@ const (
 )
 
 func runDeadLetter(ctx context.Context, s *stage) error {
-	exchange, queue, dead, err := s.deadLetterTopology()
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.publisher(ctx)
+	exchange, err := s.exchange("orders", "direct")
 	if err != nil {
 		return err
 	}
-	s.doing = "publishing orders"
-	for _, m := range []message{
-		{id: "order-1", body: `{"order": 1, "cents": 500}`},
-		{id: malformedID, body: malformedBody},
-		{id: "order-3", body: `{"order": 3, "cents": 250}`},
-	} {
-		m.exchange, m.key, m.copies = exchange, "order.new", 1
-		if err := p.publish(ctx, m); err != nil {
-			return err
-		}
-	}
-	c, err := s.consumer(ctx, queue, 10)
+	queue, err := s.workQueue(p, "orders", reliable.Bind{Exchange: reliable.Exchange{Name: exchange}, Key: "order.new"})
 	if err != nil {
 		return err
 	}
-	for range 3 {
+	if err := s.publishOrders(ctx, p, exchange); err != nil {
+		return err
+	}
+	c, err := consume[order](ctx, s, p, queue, reliable.Use(s.watchUnreadable))
+	if err != nil {
+		return err
+	}
+	for range 2 {
 		if err := s.readOrder(ctx, c); err != nil {
 			return err
 		}
 	}
-	morgue, err := s.consumer(ctx, dead, 10)
-	if err != nil {
-		return err
-	}
-	if err := s.repair(ctx, p, morgue, queue); err != nil {
+	dead := p.client.DeadLetters(queue)
+	if err := s.repair(ctx, dead, queue, exchange); err != nil {
 		return err
 	}
 	if s.sabotage.skipRepair {
@@ -79,80 +72,113 @@ func runDeadLetter(ctx context.Context, s *stage) error {
 	return nil
 }
 
-// deadLetterTopology declares an exchange with a queue, and the queue's
-// dead-letter exchange with a queue of its own.
-func (s *stage) deadLetterTopology() (exchange, queue, dead string, err error) {
-	if exchange, err = s.exchange("orders", "direct"); err != nil {
-		return
-	}
-	dlx, err := s.exchange("orders-dead", "fanout")
-	if err != nil {
-		return
-	}
-	if dead, err = s.queue("orders-dead", nil); err != nil {
-		return
-	}
-	if err = s.bind(dead, "", dlx, nil); err != nil {
-		return
-	}
-	if queue, err = s.queue("orders", amqp.Table{"x-dead-letter-exchange": dlx}); err != nil {
-		return
-	}
-	err = s.bind(queue, "order.new", exchange, nil)
-	return
-}
-
-// readOrder handles one delivery: acked if it can be read, else nacked for good.
-func (s *stage) readOrder(ctx context.Context, c *consumer) error {
-	d, err := s.next(ctx, c, "an order")
+// publishOrders publishes bodies as they are: a program with a fault wrote the second.
+func (s *stage) publishOrders(ctx context.Context, p *program, exchange string) error {
+	out, err := publish[string](ctx, s, p, reliable.ToExchange(reliable.Exchange{Name: exchange}, "order.new"))
 	if err != nil {
 		return err
 	}
-	var o order
-	unreadable := json.Unmarshal(d.Body, &o)
-	if unreadable == nil {
-		s.note("handled", map[string]any{"id": d.MessageId, "order": o.Order, "cents": o.Cents},
-			"%s: %d.%02d, handled and acked", d.MessageId, o.Cents/100, o.Cents%100)
-		return c.finish(d)
+	s.doing = "publishing orders"
+	for _, m := range []struct{ id, body string }{
+		{"order-1", `{"order": 1, "cents": 500}`},
+		{malformedID, malformedBody},
+		{"order-3", `{"order": 3, "cents": 250}`},
+	} {
+		if err := out.publish(ctx, m.id, m.body, 1); err != nil {
+			return err
+		}
 	}
-	if s.sabotage.skipNack {
-		return c.ack(d)
-	}
-	s.note("rejected", map[string]any{"id": d.MessageId, "error": unreadable.Error(), "body": string(d.Body)},
-		"%s: %s, nacked without requeue", d.MessageId, unreadable)
-	return c.nack(d)
+	return nil
 }
 
-// repair takes the dead letter, shows its history, mends it and publishes it to
-// where it had come from, which x-death tells. The dead letter is acked only
-// after the confirm: dying in between leaves it where it is.
-func (s *stage) repair(ctx context.Context, p *publisher, morgue *consumer, queue string) error {
-	d, err := s.next(ctx, morgue, "the malformed message in the dead-letter queue")
+// readOrder handles an order that could be read.
+func (s *stage) readOrder(ctx context.Context, c *consumer[order]) error {
+	a, err := c.await(ctx, s, "an order")
 	if err != nil {
 		return err
 	}
-	history := deaths(d.Headers)
-	if len(history) == 0 || len(history[0].RoutingKeys) == 0 {
-		s.fail("the dead letter %s has no complete x-death: %v", d.MessageId, d.Headers["x-death"])
-		return errMissing
+	o := a.Body
+	s.note("handled", map[string]any{"id": a.ID, "order": o.Order, "cents": o.Cents},
+		"%s: %d.%02d, handled and acked", a.ID, o.Cents/100, o.Cents%100)
+	c.finish(a)
+	return nil
+}
+
+// watchUnreadable tells of a message that no handler gets to see, because its body is
+// no order: that makes it a dead letter at once.
+func (s *stage) watchUnreadable(next reliable.HandlerFunc) reliable.HandlerFunc {
+	return func(ctx context.Context, d *reliable.Delivery) error {
+		err := next(ctx, d)
+		var unreadable *reliable.DecodeError
+		if !errors.As(err, &unreadable) {
+			return err
+		}
+		if s.sabotage.hideMalformed {
+			return nil
+		}
+		s.note("rejected", map[string]any{"id": d.ID, "error": unreadable.Err.Error(), "body": string(d.Raw)},
+			"%s: %s, put aside", d.ID, unreadable.Err)
+		return err
 	}
-	last := history[0]
-	s.note("dead-lettered", map[string]any{"id": d.MessageId, "body": string(d.Body), "xDeath": history},
-		"in the dead-letter queue lies %s: %s", d.MessageId, d.Body)
-	s.note("x-death", nil, "  x-death: %s %dx in %s, published to %s with key %s", last.Reason, last.Count,
-		s.short(last.Queue), s.short(last.Exchange), strings.Join(last.RoutingKeys, ","))
-	s.check(d.MessageId == malformedID && last.Reason == "rejected" && last.Queue == queue && last.Count == 1,
-		"the dead letter is %s, and the broker's note says: %s, %d time", d.MessageId, last.Reason, last.Count)
+}
+
+// scan waits for a dead letter, counts it and returns it.
+func (s *stage) scan(ctx context.Context, dead *reliable.DeadLetters, what string) (d reliable.DeadLetter, err error) {
+	n, err := s.awaitDepth(ctx, dead.Name(), 1)
+	if err != nil {
+		return d, err
+	}
+	s.doing = "looking at the dead letters"
+	for letter, err := range dead.Scan(ctx, reliable.Filter{}) {
+		if err != nil {
+			return d, err
+		}
+		d = letter
+		s.ledger.count(func(t *Tally) { t.DeadLettered++ })
+	}
+	if n == 0 {
+		s.fail("%s among the dead letters did not arrive within %v", what, s.limits.patience)
+		return d, errMissing
+	}
+	return d, nil
+}
+
+// repair looks at the dead letter, mends it and sends it back to the queue that it
+// came from, all without taking it out first: it is removed only when the broker has
+// confirmed the mended one.
+func (s *stage) repair(ctx context.Context, dead *reliable.DeadLetters, queue reliable.Queue, exchange string) error {
+	d, err := s.scan(ctx, dead, "the malformed message")
+	if err != nil {
+		return err
+	}
+	s.note("dead-lettered", map[string]any{"id": d.ID, "body": string(d.Body), "reason": d.Reason, "error": d.Error,
+		"attempts": d.Attempts, "queue": d.Queue, "exchange": d.Exchange, "key": d.Key},
+		"among the dead letters is %s: %s", d.ID, d.Body)
+	s.note("history", nil, "  %s, %dx in %s, published to %s with key %s", d.Reason, d.Attempts, s.short(d.Queue), s.short(d.Exchange), d.Key)
+	s.check(d.ID == malformedID && d.Reason == reliable.ReasonUnreadable && d.Queue == queue.Name && d.Attempts == 1 &&
+		d.Exchange == exchange && d.Key == "order.new",
+		"the dead letter is %s, and the note on it says: %s, after %d attempt", d.ID, d.Reason, d.Attempts)
 	if s.sabotage.skipRepair {
-		return morgue.ack(d)
-	}
-	mended := strings.TrimSpace(string(d.Body)) + "00}"
-	if err := p.publish(ctx, message{exchange: last.Exchange, key: last.RoutingKeys[0], id: d.MessageId, body: mended, copies: 1}); err != nil {
+		_, err := dead.Purge(ctx, reliable.Filter{}, 0, false)
 		return err
 	}
-	s.ledger.count(func(t *Tally) { t.Repaired++ })
-	s.note("repaired", map[string]any{"id": d.MessageId, "body": mended}, "repaired and sent again: %s", mended)
-	return morgue.ack(d)
+	var mended string
+	s.doing = "sending a dead letter back"
+	report, err := dead.Redrive(ctx, reliable.Filter{IDs: []string{malformedID}}, reliable.RedriveOptions{Edit: func(d *reliable.DeadLetter) {
+		mended = strings.TrimSpace(string(d.Body)) + "00}"
+		d.Body = []byte(mended)
+	}})
+	if err != nil {
+		return err
+	}
+	s.ledger.count(func(t *Tally) { // sent, confirmed, and on its way to one queue
+		t.Repaired += report.Done
+		t.Published += report.Matched
+		t.Confirmed += report.Done
+		t.Routed += report.Done
+	})
+	s.note("repaired", map[string]any{"id": d.ID, "body": mended}, "repaired and sent back: %s", mended)
+	return nil
 }
 
 // short is a name without the run's prefix, for people.

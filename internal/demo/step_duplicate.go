@@ -2,7 +2,9 @@ package demo
 
 import (
 	"context"
-	"fmt"
+
+	"github.com/warrenmq/warren/reliable"
+	"github.com/warrenmq/warren/reliable/dedup"
 )
 
 func duplicateStep() step {
@@ -11,56 +13,63 @@ func duplicateStep() step {
 		title: "A duplicate: delivered twice, handled once",
 		why: "At least once means: sometimes twice. A publisher that missed a confirm sends " +
 			"again; a message comes back after a crash. So give each message an id, and let " +
-			"the consumer remember, together with its work, which ids it has handled.",
+			"the consumer remember which ids it has handled, best together with its work.",
 		run: runDuplicate,
 	}
 }
 
 const paymentCents = 1000
 
+// payment is the body of this step's messages.
+type payment struct {
+	Cents int `json:"cents"`
+}
+
 func runDuplicate(ctx context.Context, s *stage) error {
-	queue, err := s.queue("payments", nil)
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.publisher(ctx)
+	queue, err := s.workQueue(p, "payments")
+	if err != nil {
+		return err
+	}
+	out, err := publish[payment](ctx, s, p, reliable.ToQueue(queue))
 	if err != nil {
 		return err
 	}
 	s.doing = "publishing payments"
 	ids := []string{"pay-1", "pay-2", "pay-3", "pay-2", "pay-4"}
 	for _, id := range ids {
-		if err := p.publish(ctx, message{key: queue, id: id, body: fmt.Sprintf(`{"cents":%d}`, paymentCents), copies: 1}); err != nil {
+		if err := out.publish(ctx, id, payment{paymentCents}, 1); err != nil {
 			return err
 		}
 	}
 	s.note("published", map[string]any{"ids": ids}, "4 payments of 10.00 are sent, pay-2 twice: its publisher thought the first was lost")
-	c, err := s.consumer(ctx, queue, 10)
+	var remember []reliable.ConsumeOption
+	if !s.sabotage.handleDuplicates {
+		remember = append(remember, reliable.Idempotent("bookkeeping", dedup.NewMemory(0, nil)))
+	}
+	c, err := consume[payment](ctx, s, p, queue, remember...)
 	if err != nil {
 		return err
 	}
 	balanceCents := 0
 	seen := map[string]int{}
 	for range ids {
-		d, err := s.next(ctx, c, "a payment")
+		a, err := c.await(ctx, s, "a payment")
 		if err != nil {
 			return err
 		}
-		seen[d.MessageId]++
-		if seen[d.MessageId] > 1 && !s.sabotage.handleDuplicates {
-			s.ledger.count(func(t *Tally) { t.Deduplicated++ })
-			s.note("deduplicated", map[string]any{"id": d.MessageId}, "%s again: this id is handled already, acked without booking", d.MessageId)
-			if err := c.ack(d); err != nil {
-				return err
-			}
+		seen[a.ID]++
+		if a.duplicate {
+			s.note("deduplicated", map[string]any{"id": a.ID}, "%s again: this id is handled already, acked without booking", a.ID)
 			continue
 		}
-		balanceCents += paymentCents
-		s.note("handled", map[string]any{"id": d.MessageId, "balanceCents": balanceCents},
-			"%s: booked, the balance is %d.%02d", d.MessageId, balanceCents/100, balanceCents%100)
-		if err := c.finish(d); err != nil {
-			return err
-		}
+		balanceCents += a.Body.Cents
+		s.note("handled", map[string]any{"id": a.ID, "balanceCents": balanceCents},
+			"%s: booked, the balance is %d.%02d", a.ID, balanceCents/100, balanceCents%100)
+		c.finish(a)
 	}
 	s.checkBookings(seen, balanceCents)
 	return nil

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
+	"github.com/warrenmq/warren/reliable/dedup"
 )
 
 const (
@@ -32,205 +33,207 @@ func killStep() step {
 // letter is what the step knows of one message, under its id.
 type letter struct {
 	acked     bool // before the kill
-	held      bool // by the consumer that dies with the broker
+	held      bool // by the consumer whose connection dies with the broker
 	confirmed bool // before the kill
-	resent    bool
-	arrivals  int // after the restart
+	arrivals  int  // after the restart
 }
 
-// killing is the state of the step.
+// post is the body of this step's messages.
+type post struct {
+	Letter string `json:"letter"`
+}
+
+// killing is the state of the step: a program that writes, one that reads, and what
+// is known of each message.
 type killing struct {
 	s       *stage
-	queue   string
+	queue   reliable.Queue
+	out     *publisher[post]
+	reader  *consumer[post]
+	writing *program
+	reading *program
 	letters map[string]*letter
 }
 
 func runKill(ctx context.Context, s *stage) error {
-	queue, err := s.queue("letters", nil)
-	if err != nil {
+	k := &killing{s: s, letters: map[string]*letter{}}
+	var err error
+	if k.writing, err = s.connect(ctx); err != nil {
 		return err
 	}
-	k := &killing{s: s, queue: queue, letters: map[string]*letter{}}
-	p, err := s.publisher(ctx)
-	if err != nil {
+	if k.queue, err = s.workQueue(k.writing, "letters"); err != nil {
+		return err
+	}
+	if k.out, err = publish[post](ctx, s, k.writing, reliable.ToQueue(k.queue)); err != nil {
 		return err
 	}
 	s.doing = "publishing letters"
 	for i := range letters {
-		if err := k.publish(ctx, p, fmt.Sprintf("letter-%d", i+1)); err != nil {
+		if err := k.publish(ctx, fmt.Sprintf("letter-%d", i+1)); err != nil {
 			return err
 		}
 	}
-	reader, err := k.read(ctx)
-	if err != nil {
+	if err := k.read(ctx); err != nil {
 		return err
 	}
 	// Everything in the queue's history before a confirmed message is on the disk
 	// with it: the acks, and that the others are out with a consumer.
 	s.doing = "publishing one letter more"
-	if err := k.publish(ctx, p, "letter-last"); err != nil {
+	if err := k.publish(ctx, "letter-last"); err != nil {
 		return err
 	}
-	unconfirmed, err := k.killInStream(ctx, p)
+	unconfirmed, err := k.stream(ctx)
 	if err != nil {
 		return err
 	}
-	<-reader.ended
-	s.ledger.count(func(t *Tally) { t.CutOff += readerPrefetch })
-	return k.recover(ctx, unconfirmed)
-}
-
-func (k *killing) message(id string) message {
-	return message{key: k.queue, id: id, body: fmt.Sprintf(`{"letter":%q}`, id), copies: 1}
+	return k.restart(ctx, unconfirmed)
 }
 
 // publish sends a letter and waits for its confirm.
-func (k *killing) publish(ctx context.Context, p *publisher, id string) error {
-	if err := p.publish(ctx, k.message(id)); err != nil {
+func (k *killing) publish(ctx context.Context, id string) error {
+	if err := k.out.publish(ctx, id, post{id}, 1); err != nil {
 		return err
 	}
 	k.letters[id] = &letter{confirmed: true}
 	return nil
 }
 
-// read acks some letters and keeps as many as the prefetch allows.
-func (k *killing) read(ctx context.Context) (*consumer, error) {
-	reader, err := k.s.consumer(ctx, k.queue, readerPrefetch)
+// read acks some letters and keeps as many as the prefetch allows. That so many come
+// shows that the acks have arrived.
+func (k *killing) read(ctx context.Context) (err error) {
+	if k.reading, err = k.s.connect(ctx); err != nil {
+		return err
+	}
+	k.reader, err = consume[post](ctx, k.s, k.reading, k.queue, reliable.Prefetch(readerPrefetch), reliable.Concurrency(readerPrefetch),
+		reliable.Idempotent("reader", dedup.NewMemory(0, nil)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range readerAcks + readerPrefetch {
-		d, err := k.s.next(ctx, reader, "a letter")
+		a, err := k.reader.await(ctx, k.s, "a letter")
 		if err != nil {
-			return nil, err
+			return err
 		}
-		l := k.letters[d.MessageId]
+		l := k.letters[a.ID]
 		if l.held = i >= readerAcks; l.held {
 			continue
 		}
 		l.acked = true
-		if err := reader.finish(d); err != nil {
-			return nil, err
-		}
-	}
-	return reader, nil
-}
-
-// sent is one publish of the stream.
-type sent struct {
-	id      string
-	confirm *amqp.DeferredConfirmation
-}
-
-// killInStream publishes letters and kills the broker before all of them are
-// confirmed. It returns the ids that were not.
-func (k *killing) killInStream(ctx context.Context, p *publisher) (unconfirmed []string, err error) {
-	s := k.s
-	s.doing = "publishing a stream of letters"
-	kill := make(chan struct{})
-	type outcome struct {
-		stream []sent
-		err    error
-	}
-	ended := make(chan outcome, 1)
-	go func() {
-		stream, err := k.stream(ctx, p, kill)
-		ended <- outcome{stream, err}
-	}()
-	var o outcome
-	select {
-	case <-kill:
-		s.doing = "killing the broker and starting it again"
-		err = s.restart(ctx)
-		o = <-ended
-	case o = <-ended:
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start the broker again: %w", err)
-	}
-	if o.err != nil && !errors.Is(o.err, errBrokerGone) {
-		return nil, o.err
-	}
-	for _, m := range o.stream {
-		confirmed := m.confirm.Acked()
-		k.letters[m.id] = &letter{confirmed: confirmed}
-		if !confirmed {
-			unconfirmed = append(unconfirmed, m.id)
-		}
-	}
-	n := len(unconfirmed)
-	s.ledger.count(func(t *Tally) {
-		t.Confirmed += len(o.stream) - n
-		t.Unconfirmed += n
-		t.Routed -= n // nobody has promised them
-	})
-	s.note("killed", map[string]any{"streamed": len(o.stream), "unconfirmed": n, "unacked": readerPrefetch},
-		"the broker is killed with %d publishes unconfirmed and %d deliveries unacked, and started again on the same directory", n, readerPrefetch)
-	s.check(n == streamWindow && len(o.stream)-n == streamConfirms, "it was in the middle: of a stream of %d letters %d were confirmed", len(o.stream), len(o.stream)-n)
-	return unconfirmed, nil
-}
-
-// errBrokerGone ends the stream.
-var errBrokerGone = errors.New("the broker is gone")
-
-// stream publishes until it is time to kill, says so, and waits for the end. The
-// last window of it is published while confirms are held, so that the kill falls
-// in the middle however fast the broker is.
-func (k *killing) stream(ctx context.Context, p *publisher, kill chan<- struct{}) (stream []sent, err error) {
-	for i := range streamConfirms + streamWindow {
-		m := k.message(fmt.Sprintf("stream-%d", i+1))
-		confirm, err := p.send(ctx, m)
-		if err != nil {
-			return stream, errBrokerGone
-		}
-		stream = append(stream, sent{m.id, confirm})
-		if i+1 < streamConfirms {
-			continue
-		}
-		if i+1 == streamConfirms {
-			if err := allAcked(ctx, p, stream); err != nil {
-				return stream, err
-			}
-			k.s.hold()
-		}
-	}
-	close(kill)
-	if acked, err := stream[len(stream)-1].confirm.WaitContext(ctx); err != nil || acked {
-		return stream, errors.Join(err, errors.New("the broker has outlived the stream"))
-	}
-	return stream, errBrokerGone
-}
-
-// allAcked waits for the confirms of a stream.
-func allAcked(ctx context.Context, p *publisher, stream []sent) error {
-	for _, m := range stream {
-		acked, err := m.confirm.WaitContext(ctx)
-		switch {
-		case err != nil:
-			return err
-		case !acked && p.ch.IsClosed():
-			return errBrokerGone
-		case !acked:
-			return errRefused
-		}
+		k.reader.finish(a)
 	}
 	return nil
 }
 
-// recover sends again what was not confirmed, takes everything, and compares.
-func (k *killing) recover(ctx context.Context, unconfirmed []string) error {
-	s := k.s
-	if err := s.reconnect(ctx); err != nil {
-		return err
+// stream publishes letters. The last window of it is published while confirms are
+// held, so that the kill falls in the middle however fast the broker is. It returns
+// the receipts of those.
+func (k *killing) stream(ctx context.Context) (unconfirmed []*reliable.Receipt, err error) {
+	k.s.doing = "publishing a stream of letters"
+	send := func(from, n int) (sent []*reliable.Receipt, err error) {
+		for i := range n {
+			id := fmt.Sprintf("stream-%d", from+i+1)
+			r, err := k.out.send(ctx, id, post{id}, 1)
+			if err != nil {
+				return nil, err
+			}
+			k.letters[id] = &letter{}
+			sent = append(sent, r)
+		}
+		return sent, nil
 	}
-	if s.sabotage.loseConfirmed {
-		if _, _, err := s.control.ch.Get(k.queue, true); err != nil {
-			return err
+	first, err := send(0, streamConfirms)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.out.await(ctx, first...); err != nil {
+		return nil, err
+	}
+	for _, r := range first {
+		k.letters[r.ID()].confirmed = true
+	}
+	k.s.hold()
+	if unconfirmed, err = send(streamConfirms, streamWindow); err != nil {
+		return nil, err
+	}
+	// The broker is to have them, so that it has something to lose or to keep.
+	_, err = k.s.awaitDepth(ctx, k.queue.Name, letters-readerAcks-readerPrefetch+1+streamConfirms+streamWindow)
+	return unconfirmed, err
+}
+
+// restart kills the broker, and starts it again. The programs connect again by
+// themselves, but not before it was counted what the broker has.
+func (k *killing) restart(ctx context.Context, unconfirmed []*reliable.Receipt) error {
+	s := k.s
+	letWrite, letRead := k.writing.shut(), k.reading.shut()
+	defer letWrite()
+	defer letRead()
+	s.doing = "killing the broker and starting it again"
+	if err := s.restart(ctx); err != nil {
+		return fmt.Errorf("start the broker again: %w", err)
+	}
+	open := 0
+	for _, r := range unconfirmed {
+		select {
+		case <-r.Done():
+			k.letters[r.ID()].confirmed = r.Err() == nil
+		default:
+			open++
 		}
 	}
-	ready, err := s.depth(k.queue)
+	if err := s.bringDown(ctx, k.reading, func() { k.reader.abandon(errBrokerGone) }); err != nil {
+		return err
+	}
+	if err := k.awaitCutOff(ctx); err != nil {
+		return err
+	}
+	s.ledger.count(func(t *Tally) { t.Unconfirmed += open })
+	s.note("killed", map[string]any{"streamed": streamConfirms + streamWindow, "unconfirmed": open, "unacked": readerPrefetch},
+		"the broker is killed with %d publishes unconfirmed and %d deliveries unacked, and started again on the same directory", open, readerPrefetch)
+	s.check(open == streamWindow, "it was in the middle: of a stream of %d letters %d were confirmed", streamConfirms+streamWindow, streamConfirms+streamWindow-open)
+	ready, err := k.count(ctx, open)
 	if err != nil {
 		return err
+	}
+	letWrite()
+	s.doing = "waiting for confirms of what is published again"
+	if err := k.out.await(ctx, unconfirmed...); err != nil {
+		return err
+	}
+	s.note("resent", map[string]any{"letters": open}, "the publisher connects again by itself, and sends those %d again", open)
+	letRead()
+	if err := k.takeAll(ctx, ready+open); err != nil {
+		return err
+	}
+	k.judge()
+	return nil
+}
+
+// errBrokerGone is what handlers return whose broker was killed.
+var errBrokerGone = errors.New("the broker is gone")
+
+// awaitCutOff waits until the reader has given up what it held: then its record of
+// handled messages is free for their next delivery.
+func (k *killing) awaitCutOff(ctx context.Context) error {
+	k.s.doing = "waiting for the reader to give up what it held"
+	_, err := eventually(ctx, k.s.limits.patience, func() (bool, error) {
+		return k.s.ledger.snapshot().CutOff >= readerPrefetch, nil
+	})
+	return err
+}
+
+// count compares what the queue has after the restart with what it has to have.
+func (k *killing) count(ctx context.Context, unconfirmed int) (ready int, err error) {
+	s := k.s
+	if err := s.reconnect(ctx); err != nil {
+		return 0, err
+	}
+	if s.sabotage.loseConfirmed {
+		if _, _, err := s.control.ch.Get(k.queue.Name, true); err != nil {
+			return 0, err
+		}
+	}
+	if ready, err = s.depth(k.queue.Name); err != nil {
+		return 0, err
 	}
 	due := 0
 	for _, l := range k.letters {
@@ -238,62 +241,31 @@ func (k *killing) recover(ctx context.Context, unconfirmed []string) error {
 			due++
 		}
 	}
-	s.check(ready >= due && ready <= due+len(unconfirmed),
+	s.check(ready >= due && ready <= due+unconfirmed,
 		"the queue has %d letters: the %d that were confirmed and not acked, and %d of the %d that were not confirmed",
-		ready, due, ready-due, len(unconfirmed))
-	p, err := s.publisher(ctx)
-	if err != nil {
-		return err
-	}
-	s.doing = "publishing again what was not confirmed"
-	var confirms []*amqp.DeferredConfirmation
-	for _, id := range unconfirmed {
-		confirm, err := p.send(ctx, k.message(id))
-		if err != nil {
-			return err
-		}
-		confirms = append(confirms, confirm)
-		k.letters[id].resent = true
-	}
-	if err := p.await(ctx, confirms...); err != nil {
-		return err
-	}
-	s.note("resent", map[string]any{"letters": len(unconfirmed)}, "the publisher sends those %d again", len(unconfirmed))
-	if err := k.takeAll(ctx, ready+len(unconfirmed)); err != nil {
-		return err
-	}
-	k.judge()
-	return nil
+		ready, due, ready-due, unconfirmed)
+	return ready, nil
 }
 
-// takeAll handles what comes; an id that has come before is dropped.
+// takeAll handles what comes; the reader itself drops an id that has come before.
 func (k *killing) takeAll(ctx context.Context, deliveries int) error {
-	c, err := k.s.consumer(ctx, k.queue, readerPrefetch)
-	if err != nil {
-		return err
-	}
 	heldBack := 0
 	for range deliveries {
-		d, err := k.s.next(ctx, c, "a letter after the restart")
+		a, err := k.reader.await(ctx, k.s, "a letter after the restart")
 		if err != nil {
 			return err
 		}
-		l := k.letters[d.MessageId]
+		l := k.letters[a.ID]
 		if l == nil {
-			k.s.fail("%s came, which nobody has sent", d.MessageId)
+			k.s.fail("%s came, which nobody has sent", a.ID)
 			l = &letter{}
-			k.letters[d.MessageId] = l
+			k.letters[a.ID] = l
 		}
-		if l.arrivals++; l.arrivals > 1 {
-			k.s.ledger.count(func(t *Tally) { t.Deduplicated++ })
-			err = c.ack(d)
-		} else {
-			err = c.finish(d)
+		l.arrivals++
+		if !a.duplicate {
+			k.reader.finish(a)
 		}
-		if err != nil {
-			return err
-		}
-		if l.held && d.Redelivered {
+		if l.held && a.Redelivered {
 			heldBack++
 		}
 	}
@@ -314,7 +286,7 @@ func (k *killing) judge() {
 			if l.arrivals == 0 {
 				lost++
 			}
-		case l.resent && l.arrivals > 1:
+		case l.arrivals > 1:
 			survived++
 		}
 	}
@@ -326,7 +298,7 @@ func (k *killing) judge() {
 // reconnect replaces the control connection, which has died with the broker.
 func (s *stage) reconnect(ctx context.Context) error {
 	s.doing = "connecting to the broker again"
-	fresh, err := s.connect(ctx)
+	fresh, err := s.dial.open(ctx)
 	if err != nil {
 		return err
 	}

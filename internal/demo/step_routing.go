@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/warrenmq/warren/reliable"
 )
 
 func routingStep() step {
@@ -18,6 +20,11 @@ func routingStep() step {
 			"know who listens, and a new listener changes nothing for them.",
 		run: runRouting,
 	}
+}
+
+// topic is the body of this step's messages.
+type topic struct {
+	Lesson string `json:"lesson"`
 }
 
 // routed is one message and the queues that its exchange owes it to.
@@ -88,7 +95,7 @@ func routingCases() []routingCase {
 }
 
 func runRouting(ctx context.Context, s *stage) error {
-	p, err := s.publisher(ctx)
+	p, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,7 +116,7 @@ func runRouting(ctx context.Context, s *stage) error {
 
 // playRouting declares one exchange, publishes to it and compares what lies in
 // each queue with what the bindings promise.
-func (s *stage) playRouting(ctx context.Context, p *publisher, rc routingCase) error {
+func (s *stage) playRouting(ctx context.Context, p *program, rc routingCase) error {
 	x, err := s.exchange(rc.kind, rc.kind)
 	if err != nil {
 		return err
@@ -119,11 +126,17 @@ func (s *stage) playRouting(ctx context.Context, p *publisher, rc routingCase) e
 		return err
 	}
 	s.note("exchange", map[string]any{"type": rc.kind, "exchange": x}, "%s: %s", rc.kind, rc.rule)
+	out, err := publish[topic](ctx, s, p, reliable.ToExchange(reliable.Exchange{Name: x}, ""))
+	if err != nil {
+		return err
+	}
 	for i, m := range rc.messages {
 		s.doing = "publishing to " + x
-		id := fmt.Sprintf("%s-%d", rc.kind, i+1)
-		if err := p.publish(ctx, message{exchange: x, key: m.key, headers: m.headers,
-			id: id, body: `{"lesson":"routing"}`, copies: len(m.to)}); err != nil {
+		options := []reliable.PublishOption{reliable.Key(m.key)}
+		for name, value := range m.headers {
+			options = append(options, reliable.Header(name, value))
+		}
+		if err := out.publish(ctx, fmt.Sprintf("%s-%d", rc.kind, i+1), topic{"routing"}, len(m.to), options...); err != nil {
 			return err
 		}
 	}
@@ -152,7 +165,7 @@ func (s *stage) bindAll(exchange string, rc routingCase) (map[string]string, err
 	queues := map[string]string{}
 	for i, b := range rc.bindings {
 		if _, known := queues[b.queue]; !known {
-			full, err := s.queue(b.queue, nil)
+			full, err := s.queue(b.queue)
 			if err != nil {
 				return nil, err
 			}
@@ -174,7 +187,8 @@ func (s *stage) bindAll(exchange string, rc routingCase) (map[string]string, err
 	return queues, nil
 }
 
-// drain takes everything out of the queues with basic.get: message id -> sorted
+// drain takes everything out of the queues with basic.get, as somebody who looks at
+// them from outside: message id -> sorted
 // short names of the queues that had it. Every publish is confirmed by now, so
 // an empty answer means that nothing more is coming.
 func (s *stage) drain(queues map[string]string) (map[string][]string, error) {
@@ -189,7 +203,7 @@ func (s *stage) drain(queues map[string]string) (map[string][]string, error) {
 			if !ok {
 				break
 			}
-			s.ledger.arrived(d)
+			s.ledger.arrived(&reliable.Delivery{Redelivered: d.Redelivered, Attempt: 1})
 			arrived[d.MessageId] = append(arrived[d.MessageId], short)
 			s.ledger.count(func(t *Tally) { t.Handled++; t.Acked++ })
 			if err := d.Ack(false); err != nil {

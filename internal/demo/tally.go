@@ -7,25 +7,25 @@ import (
 
 // Tally holds the numbers of one step, or of the whole run.
 type Tally struct {
-	Published    int `json:"published"`    // basic.publish sent
+	Published    int `json:"published"`    // messages sent; copies for retries and dead letters are none
 	Confirmed    int `json:"confirmed"`    // confirms that arrived
 	Returned     int `json:"returned"`     // unroutable messages given back
 	Routed       int `json:"routed"`       // copies the bindings promise for what was published
-	Delivered    int `json:"delivered"`    // deliveries that arrived, all kinds
+	Delivered    int `json:"delivered"`    // deliveries that consumers got, all kinds
 	First        int `json:"first"`        // ... for the first time, in the queue they were routed to
 	Redelivered  int `json:"redelivered"`  // ... again, marked redelivered
-	Retried      int `json:"retried"`      // ... again, after a delay queue
-	DeadLettered int `json:"deadLettered"` // ... from a dead-letter queue
+	Retried      int `json:"retried"`      // ... again, as a copy that has waited
+	DeadLettered int `json:"deadLettered"` // found among the dead letters
 	Handled      int `json:"handled"`      // the work succeeded
 	Deduplicated int `json:"deduplicated"` // dropped, as its id was handled before
-	Acked        int `json:"acked"`        // basic.ack sent
-	Nacked       int `json:"nacked"`       // basic.nack sent, never with requeue
+	Acked        int `json:"acked"`        // done, or known to be a duplicate
+	Moved        int `json:"moved"`        // the work failed: acked after a copy was confirmed, for later or for the dead letters
 	CutOff       int `json:"cutOff"`       // unsettled when their consumer died
 	Repaired     int `json:"repaired"`     // dead letters mended and published again
 
 	// Only with a broker that is killed.
-	Unconfirmed int `json:"unconfirmed,omitempty"` // sent, and the broker died before it confirmed them
-	Survived    int `json:"survived,omitempty"`    // ... of them, were there after its restart
+	Unconfirmed int `json:"unconfirmed,omitempty"` // sent, and the broker died before it confirmed them: sent again
+	Survived    int `json:"survived,omitempty"`    // ... of them, were there all the same, so they are there twice
 }
 
 // counter is one number of a Tally and its name in tables and sentences.
@@ -46,12 +46,12 @@ func counters() []counter {
 		{"  for the first time", func(t Tally) int { return t.First }, false},
 		{"  redelivered", func(t Tally) int { return t.Redelivered }, false},
 		{"  retried after a delay", func(t Tally) int { return t.Retried }, false},
-		{"  dead-lettered", func(t Tally) int { return t.DeadLettered }, false},
 		{"handled", func(t Tally) int { return t.Handled }, false},
 		{"deduplicated", func(t Tally) int { return t.Deduplicated }, false},
+		{"dead-lettered", func(t Tally) int { return t.DeadLettered }, false},
 		{"repaired", func(t Tally) int { return t.Repaired }, false},
 		{"acked", func(t Tally) int { return t.Acked }, false},
-		{"nacked", func(t Tally) int { return t.Nacked }, false},
+		{"moved on by a copy", func(t Tally) int { return t.Moved }, false},
 		{"cut off with a consumer", func(t Tally) int { return t.CutOff }, false},
 		{"unconfirmed at a kill", func(t Tally) int { return t.Unconfirmed }, true},
 		{"  there all the same", func(t Tally) int { return t.Survived }, true},
@@ -71,7 +71,7 @@ func (t *Tally) add(u Tally) {
 	t.Handled += u.Handled
 	t.Deduplicated += u.Deduplicated
 	t.Acked += u.Acked
-	t.Nacked += u.Nacked
+	t.Moved += u.Moved
 	t.CutOff += u.CutOff
 	t.Repaired += u.Repaired
 	t.Unconfirmed += u.Unconfirmed
@@ -98,17 +98,16 @@ func balances() []balance {
 	handled := counter{"handled", func(t Tally) int { return t.Handled }, false}
 	dropped := counter{"deduplicated", func(t Tally) int { return t.Deduplicated }, false}
 	acked := counter{"acked", func(t Tally) int { return t.Acked }, false}
-	nacked := counter{"nacked", func(t Tally) int { return t.Nacked }, false}
+	moved := counter{"moved on", func(t Tally) int { return t.Moved }, false}
 	cutOff := counter{"cut off", func(t Tally) int { return t.CutOff }, false}
-	unconfirmed := counter{"unconfirmed at the kill", func(t Tally) int { return t.Unconfirmed }, true}
 	survived := counter{"there all the same", func(t Tally) int { return t.Survived }, true}
 	return []balance{
-		{"every publish is confirmed", []counter{confirmed, unconfirmed}, []counter{published}},
+		{"every publish is confirmed", []counter{confirmed}, []counter{published}},
 		{"every copy arrives", []counter{first}, []counter{routed, survived}},
 		{"every message comes to an end", []counter{handled, dropped, dead}, []counter{first}},
-		{"every delivery is settled", []counter{acked, nacked, cutOff}, []counter{delivered}},
+		{"every delivery is settled", []counter{acked, moved, cutOff}, []counter{delivered}},
 		{"what a dead consumer held comes back", []counter{redelivered}, []counter{cutOff}},
-		{"every nack leads to a retry or the dead letters", []counter{retried, dead}, []counter{nacked}},
+		{"what fails comes again or is a dead letter", []counter{retried, dead}, []counter{moved}},
 	}
 }
 

@@ -5,15 +5,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/warrenmq/warren/reliable"
 )
 
 // good is a tally in which every balance holds.
 func good() Tally {
 	return Tally{Published: 5, Confirmed: 5, Returned: 1, Routed: 6, Delivered: 11, First: 6, Redelivered: 2,
-		Retried: 2, DeadLettered: 1, Handled: 4, Deduplicated: 1, Acked: 6, Nacked: 3, CutOff: 2, Repaired: 1}
+		Retried: 2, DeadLettered: 1, Handled: 4, Deduplicated: 1, Acked: 6, Moved: 3, CutOff: 2, Repaired: 1}
 }
 
 // TestBalancesFail changes one number at a time: at least one balance must break
@@ -33,8 +32,8 @@ func TestBalancesFail(t *testing.T) {
 	fields := reflect.TypeFor[Tally]()
 	for i := range fields.NumField() {
 		name := fields.Field(i).Name
-		if name == "Returned" || name == "Repaired" {
-			continue // checked by their steps, against the message itself
+		if name == "Returned" || name == "Repaired" || name == "Unconfirmed" {
+			continue // checked by their steps, against the messages themselves
 		}
 		tally := good()
 		v := reflect.ValueOf(&tally).Elem().Field(i)
@@ -73,46 +72,40 @@ func TestTallyKnowsAllItsFields(t *testing.T) {
 	}
 }
 
-func TestArrivalsAreClassifiedByWhatTheBrokerWrote(t *testing.T) {
-	entry := func(reason string) amqp.Table {
-		return amqp.Table{"queue": "q", "reason": reason, "count": int64(1)}
-	}
+func TestDeliveriesAreClassifiedByWhatStandsOnThem(t *testing.T) {
 	for _, tc := range []struct {
 		name string
-		d    amqp.Delivery
+		d    reliable.Delivery
 		want Tally
 	}{
-		{"new", amqp.Delivery{}, Tally{Delivered: 1, First: 1}},
-		{"redelivered", amqp.Delivery{Redelivered: true}, Tally{Delivered: 1, Redelivered: 1}},
-		{"back from a delay", amqp.Delivery{Headers: amqp.Table{"x-death": []any{entry("expired"), entry("rejected")}}}, Tally{Delivered: 1, Retried: 1}},
-		{"dead letter", amqp.Delivery{Headers: amqp.Table{"x-death": []any{entry("rejected"), entry("expired")}}}, Tally{Delivered: 1, DeadLettered: 1}},
+		{"new", reliable.Delivery{Attempt: 1}, Tally{Delivered: 1, First: 1}},
+		{"redelivered", reliable.Delivery{Attempt: 1, Redelivered: true}, Tally{Delivered: 1, Redelivered: 1}},
+		{"a retry", reliable.Delivery{Attempt: 2}, Tally{Delivered: 1, Retried: 1}},
+		{"a retry that is redelivered", reliable.Delivery{Attempt: 2, Redelivered: true}, Tally{Delivered: 1, Redelivered: 1}},
+		{"sent back from the dead letters", reliable.Delivery{Attempt: 1, Generation: 1}, Tally{Delivered: 1, First: 1}},
 	} {
 		var l ledger
-		l.arrived(tc.d)
+		l.arrived(&tc.d)
 		if got := l.snapshot(); got != tc.want {
 			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
 		}
 	}
 }
 
-func TestDeaths(t *testing.T) {
-	at := time.Unix(1700000000, 0)
-	got := deaths(amqp.Table{"x-death": []any{
-		amqp.Table{"queue": "q", "reason": "rejected", "count": int64(3), "exchange": "x", "time": at, "routing-keys": []any{"a", "b", int32(7)}},
-		"not a table",
-	}})
-	want := []death{{Queue: "q", Reason: "rejected", Count: 3, Exchange: "x", Time: at, RoutingKeys: []string{"a", "b"}}, {}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, want %+v", got, want)
-	}
-	if n := died(got, "q", "rejected"); n != 3 {
-		t.Errorf("died %d times, want 3", n)
-	}
-	if n := died(got, "q", "expired"); n != 0 {
-		t.Errorf("expired %d times, want 0", n)
-	}
-	if got := deaths(amqp.Table{"x-death": "nonsense"}); len(got) != 0 {
-		t.Errorf("%v out of nonsense", got)
+func TestOutcomesAreCounted(t *testing.T) {
+	for outcome, want := range map[reliable.Outcome]Tally{
+		reliable.OutcomeDone:       {Acked: 1},
+		reliable.OutcomeDuplicate:  {Delivered: 1, First: 1, Acked: 1, Deduplicated: 1},
+		reliable.OutcomeRetry:      {Moved: 1},
+		reliable.OutcomeDeadLetter: {Moved: 1},
+		reliable.OutcomeUnsettled:  {CutOff: 1},
+		reliable.OutcomeGivenBack:  {}, // it is still there, which the queue shows
+	} {
+		var l ledger
+		l.settled(&reliable.Delivery{Attempt: 1}, outcome)
+		if got := l.snapshot(); got != want {
+			t.Errorf("%s: %+v, want %+v", outcome, got, want)
+		}
 	}
 }
 

@@ -3,9 +3,12 @@ package demo
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/warrenmq/warren/reliable"
 )
 
 // unusedFor is after how long without use a queue deletes itself: the safety net
@@ -18,38 +21,100 @@ type names struct {
 	prefix    string
 	queues    []string
 	exchanges []string
+	known     map[string]bool // what all work queues share is declared once
 }
 
 // queue declares a durable queue with the run's prefix and returns its name.
-// Durable and not exclusive, since consumers come over other connections and some
-// brokers refuse transient queues; x-expires stands in for the missing owner.
-func (s *stage) queue(name string, args amqp.Table) (string, error) {
+func (s *stage) queue(name string) (string, error) {
 	full := s.names.prefix + name
-	all := amqp.Table{"x-queue-type": "classic", "x-expires": unusedFor.Milliseconds()}
-	for k, v := range args {
-		all[k] = v
-	}
-	s.doing = "declaring queue " + full
-	s.names.queues = append(s.names.queues, full)
-	if _, err := s.control.ch.QueueDeclare(full, true, false, false, false, all); err != nil {
-		return "", err
-	}
 	s.queues = append(s.queues, full)
-	return full, nil
+	return full, s.declareQueue(full, amqp.Table{"x-queue-type": "classic"})
 }
 
-// exchange declares a durable auto-delete exchange with the run's prefix: it goes
-// with its last binding.
+// declareQueue makes a queue that is durable and not exclusive, since consumers come
+// over other connections and some brokers refuse transient queues; x-expires stands
+// in for the missing owner.
+func (s *stage) declareQueue(full string, args amqp.Table) error {
+	args = maps.Clone(args)
+	args["x-expires"] = unusedFor.Milliseconds()
+	s.doing = "declaring queue " + full
+	s.names.queues = append(s.names.queues, full)
+	_, err := s.control.ch.QueueDeclare(full, true, false, false, false, args)
+	return err
+}
+
+// exchange declares an exchange with the run's prefix.
 func (s *stage) exchange(name, kind string) (string, error) {
 	full := s.names.prefix + name
+	return full, s.declareExchange(full, kind, nil)
+}
+
+// declareExchange makes an exchange that is durable and auto-delete: it goes with its
+// last binding.
+func (s *stage) declareExchange(full, kind string, args amqp.Table) error {
 	s.doing = "declaring exchange " + full
 	s.names.exchanges = append(s.names.exchanges, full)
-	return full, s.control.ch.ExchangeDeclare(full, kind, true, true, false, false, nil)
+	return s.control.ch.ExchangeDeclare(full, kind, true, true, false, false, args)
+}
+
+// workQueue declares a queue as package reliable wants it, with its dead-letter
+// queue and the delay network of the run.
+func (s *stage) workQueue(p *program, name string, bind ...reliable.Bind) (reliable.Queue, error) {
+	q := reliable.Queue{Name: s.names.prefix + name, Bind: bind}
+	t, err := p.client.Topology(q)
+	if err != nil {
+		return q, err
+	}
+	s.queues = append(s.queues, q.Name, q.DeadLetterQueue())
+	return q, s.declare(t)
+}
+
+// declare declares what is not there yet.
+func (s *stage) declare(t reliable.Topology) error {
+	for _, e := range t.Exchanges {
+		if s.names.first("exchange " + e.Name) {
+			if err := s.declareExchange(e.Name, e.Type, e.Arguments); err != nil {
+				return err
+			}
+		}
+	}
+	for _, q := range t.Queues {
+		if s.names.first("queue " + q.Name) {
+			if err := s.declareQueue(q.Name, q.Arguments); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range t.Bindings {
+		if !s.names.first(fmt.Sprintf("binding %s %s %s", b.Source, b.Destination, b.RoutingKey)) {
+			continue
+		}
+		bind := s.bind
+		if b.DestinationType == "exchange" {
+			bind = s.bindExchange
+		}
+		if err := bind(b.Destination, b.RoutingKey, b.Source, b.Arguments); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first remembers a thing, and says whether it is new.
+func (n *names) first(thing string) bool {
+	known := n.known[thing]
+	n.known[thing] = true
+	return !known
 }
 
 func (s *stage) bind(queue, key, exchange string, args amqp.Table) error {
 	s.doing = fmt.Sprintf("binding %s to %s", queue, exchange)
 	return s.control.ch.QueueBind(queue, key, exchange, false, args)
+}
+
+func (s *stage) bindExchange(exchange, key, source string, args amqp.Table) error {
+	s.doing = fmt.Sprintf("binding %s to %s", exchange, source)
+	return s.control.ch.ExchangeBind(exchange, key, source, false, args)
 }
 
 // cleanUp deletes everything the run declared, over a fresh connection, as
