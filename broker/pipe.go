@@ -31,6 +31,10 @@ func (p *pipeEnd) Write(b []byte) (int, error) { return p.out.write(b) }
 func (p *pipeEnd) LocalAddr() net.Addr         { return pipeAddr }
 func (p *pipeEnd) RemoteAddr() net.Addr        { return pipeAddr }
 
+// WriteNow writes as much as there is room for, and does not wait. Package reliable
+// looks for it.
+func (p *pipeEnd) WriteNow(b []byte) (int, error) { return p.out.writeNow(b) }
+
 // Close ends both directions: the peer reads what was written, then EOF.
 func (p *pipeEnd) Close() error {
 	p.in.close(true)
@@ -111,27 +115,43 @@ func (f *flow) write(b []byte) (written int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		switch {
-		case f.writerClosed:
-			return written, net.ErrClosed
-		case f.readerClosed:
-			return written, io.ErrClosedPipe
-		case f.writeLimit.passed:
-			return written, os.ErrDeadlineExceeded
-		case written == len(b):
-			return written, nil
-		}
-		f.grow(len(b) - written)
-		if room := len(f.buf) - f.used; room > 0 {
-			end := (f.start + f.used) % len(f.buf)
-			n := copy(f.buf[end:min(end+room, len(f.buf))], b[written:])
-			f.used += n
-			written += n
-			f.change.Broadcast()
-			continue
+		n, err := f.put(b[written:])
+		written += n
+		if err != nil || written == len(b) {
+			return written, err
 		}
 		f.change.Wait()
 	}
+}
+
+func (f *flow) writeNow(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.put(b)
+}
+
+// put writes what there is room for.
+func (f *flow) put(b []byte) (written int, err error) {
+	switch {
+	case f.writerClosed:
+		return 0, net.ErrClosed
+	case f.readerClosed:
+		return 0, io.ErrClosedPipe
+	case f.writeLimit.passed:
+		return 0, os.ErrDeadlineExceeded
+	}
+	f.grow(len(b))
+	for written < len(b) && f.used < len(f.buf) { // twice, if the room goes round the end
+		end := (f.start + f.used) % len(f.buf)
+		room := len(f.buf) - f.used
+		n := copy(f.buf[end:min(end+room, len(f.buf))], b[written:])
+		f.used += n
+		written += n
+	}
+	if written > 0 {
+		f.change.Broadcast()
+	}
+	return written, nil
 }
 
 // grow makes room for n bytes more, within pipeBytes.

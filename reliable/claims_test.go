@@ -25,7 +25,8 @@ import (
 
 // saboteur is a dialer whose connections break after a number of bytes.
 type saboteur struct {
-	to reliable.Dialer
+	to  reliable.Dialer
+	now bool // its connections can write without waiting, so that publishers write lone messages themselves
 
 	mu     sync.Mutex
 	toGo   int // bytes until the next cut; negative means never
@@ -88,6 +89,9 @@ func (s *saboteur) DialContext(ctx context.Context, network, addr string) (net.C
 		s.open = make(map[net.Conn]bool)
 	}
 	s.open[conn] = true
+	if s.now {
+		return &sabotagedNow{sabotaged{conn, s}}, nil
+	}
 	return &sabotaged{conn, s}, nil
 }
 
@@ -106,6 +110,18 @@ type sabotaged struct {
 func (c *sabotaged) Write(b []byte) (int, error) {
 	may, cut := c.s.pass(len(b), true)
 	n, err := c.Conn.Write(b[:may])
+	if cut {
+		c.Conn.Close()
+		return n, errors.New("cut")
+	}
+	return n, err
+}
+
+type sabotagedNow struct{ sabotaged }
+
+func (c *sabotagedNow) WriteNow(b []byte) (int, error) {
+	may, cut := c.s.pass(len(b), true)
+	n, err := c.Conn.(interface{ WriteNow([]byte) (int, error) }).WriteNow(b[:may])
 	if cut {
 		c.Conn.Close()
 		return n, errors.New("cut")
@@ -135,8 +151,13 @@ func connected(t *testing.T, c *reliable.Client) {
 // Claim: no confirmed message is lost, and none is reported as confirmed and
 // absent. The connection is cut after every byte of publish and confirm.
 func TestClaimConfirmedIsThere(t *testing.T) {
+	t.Run("writer", func(t *testing.T) { claimConfirmedIsThere(t, false) })
+	t.Run("publisher writes", func(t *testing.T) { claimConfirmedIsThere(t, true) })
+}
+
+func claimConfirmedIsThere(t *testing.T, now bool) {
 	b := brokertest.New(t)
-	s := &saboteur{to: b, toGo: -1}
+	s := &saboteur{to: b, now: now, toGo: -1}
 	c := open(t, s)
 	p := publisher[string](t, c, reliable.ToQueue(orders))
 	confirmed := map[string]bool{}

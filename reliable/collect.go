@@ -58,11 +58,7 @@ func (s *laneChannel) take() bool {
 		case complete:
 			return false
 		}
-		select {
-		case <-s.arrived:
-		case r, ok := <-s.returns:
-			s.stray(r, ok)
-		}
+		<-s.arrived
 	}
 }
 
@@ -130,20 +126,26 @@ func (s *laneChannel) sweep() {
 	s.waiting = s.waiting[:1+len(behind)]
 }
 
-// settle tells the waiting publisher what the broker said.
-func (s *laneChannel) settle(r *Receipt) {
+// judge is what the broker said of r, whose confirm has come.
+func (s *laneChannel) judge(r *Receipt) error {
 	for range len(s.returns) {
 		ret, ok := <-s.returns
 		s.stray(ret, ok)
 	}
-	var err error
 	if len(s.strays) > 0 {
-		err = s.returned(r)
+		if err := s.returned(r); err != nil {
+			return err
+		}
 	}
-	if err == nil && !r.confirm.Acked() {
-		err = r.failure(ErrNacked, true, nil)
+	if !r.confirm.Acked() {
+		return r.failure(ErrNacked, true, nil)
 	}
-	s.lane.resolve(r, err)
+	return nil
+}
+
+// settle tells the waiting publisher what the broker said.
+func (s *laneChannel) settle(r *Receipt) {
+	s.lane.resolve(r, s.judge(r))
 	if s.unsettled.Add(-1) == 0 {
 		select {
 		case s.settled <- struct{}{}:

@@ -15,8 +15,9 @@ import (
 // whenever it is lost, with a window of messages that are on their way.
 //
 // One goroutine writes (run), one per channel collects confirms (collect). A
-// message enters by submit, and leaves when its receipt is resolved. Who waits for
-// a receipt never touches the connection.
+// message enters by submit or publish, and leaves when its receipt is resolved. Who
+// waits for a receipt never waits for the connection. A message that has the lane
+// to itself takes a way of its own (lone.go).
 type lane struct {
 	client *Client
 	slots  chan struct{} // one element per message in the window
@@ -29,10 +30,11 @@ type lane struct {
 	closeErr  error
 
 	mu       sync.Mutex
-	queue    []*Receipt // to be written, in order
-	suspects int        // that many at the front of queue are written one at a time
-	closing  bool       // no more messages are accepted
-	fault    error      // why there is no channel, nil while there is one
+	queue    []*Receipt   // to be written, in order
+	suspects int          // that many at the front of queue are written one at a time
+	closing  bool         // no more messages are accepted
+	fault    error        // why there is no channel, nil while there is one
+	current  *laneChannel // nil while there is none
 }
 
 func newLane(c *Client, window int) *lane {
@@ -45,12 +47,21 @@ func newLane(c *Client, window int) *lane {
 // ends.
 func (l *lane) submit(ctx context.Context, r *Receipt) error {
 	err := l.enter(ctx, r)
+	if err == nil {
+		err = l.enqueue(r)
+	}
+	return observe(r, err)
+}
+
+// observe tells the observer of a message that does not get as far as resolve.
+func observe(r *Receipt, err error) error {
 	if err != nil && r.observed != nil {
 		r.observed(err)
 	}
 	return err
 }
 
+// enter waits for a place in the window until ctx ends.
 func (l *lane) enter(ctx context.Context, r *Receipt) error {
 	if err := ctx.Err(); err != nil {
 		return r.failure(l.unsent(), false, err)
@@ -66,6 +77,11 @@ func (l *lane) enter(ctx context.Context, r *Receipt) error {
 			return r.failure(ErrClosed, false, nil)
 		}
 	}
+	return nil
+}
+
+// enqueue has r written, which has its place in the window.
+func (l *lane) enqueue(r *Receipt) error {
 	l.mu.Lock()
 	if l.closing {
 		l.mu.Unlock()
@@ -83,9 +99,20 @@ func (l *lane) enter(ctx context.Context, r *Receipt) error {
 
 // publish submits r and waits for what becomes of it, until ctx ends.
 func (l *lane) publish(ctx context.Context, r *Receipt) error {
-	if err := l.submit(ctx, r); err != nil {
+	if err := l.enter(ctx, r); err != nil {
+		return observe(r, err)
+	}
+	if err, done := l.publishLone(ctx, r); done {
 		return err
 	}
+	if err := l.enqueue(r); err != nil {
+		return observe(r, err)
+	}
+	return l.await(ctx, r)
+}
+
+// await waits for what becomes of r, until ctx ends.
+func (l *lane) await(ctx context.Context, r *Receipt) error {
 	select {
 	case <-r.Done():
 		return r.err
@@ -165,7 +192,10 @@ func (l *lane) run() {
 			continue
 		}
 		l.setFault(nil)
-		if s.write() {
+		l.setCurrent(s)
+		wrote := s.write()
+		l.setCurrent(nil)
+		if wrote {
 			attempt = 0
 		}
 		l.takeBack(s)
@@ -189,6 +219,12 @@ func (l *lane) setFault(err error) {
 	}
 	l.mu.Lock()
 	l.fault = err
+	l.mu.Unlock()
+}
+
+func (l *lane) setCurrent(s *laneChannel) {
+	l.mu.Lock()
+	l.current = s
 	l.mu.Unlock()
 }
 

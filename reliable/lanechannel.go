@@ -14,8 +14,10 @@ import (
 
 const (
 	// returnsBuffered bounds the returned messages that wait to be looked at. The
-	// AMQP client stops reading while it is full; the collector always takes.
-	returnsBuffered = 64
+	// AMQP client stops reading while it is full. The collector takes them while it
+	// waits for a confirm; otherwise no more messages are on their way than the
+	// writer hands it at a time, or a lone one.
+	returnsBuffered = 2 * writeChunk
 	// sweepEvery bounds how long a confirm waits behind one that does not come:
 	// the broker may confirm out of order, if one of several queues is stuck.
 	sweepEvery = 5 * time.Millisecond
@@ -37,15 +39,19 @@ type laneChannel struct {
 	err     *amqp.Error   // why, set before gone is closed
 	single  bool          // the message that was under way was alone
 
+	writing sync.Mutex // held while messages are written
+
 	mu       sync.Mutex
 	inflight []*Receipt // written and not yet taken by the collector, in order
+	alone    *Receipt   // the lone message, unless the collector has been given it
 	complete bool       // no more will be added
 	arrived  chan struct{}
 
 	unsettled atomic.Int64  // added and not settled
 	settled   chan struct{} // capacity 1: the collector has settled something
 	collected chan struct{} // the collector has ended
-	// Only the collector uses these, and takeBack after it:
+	// Only the collector uses these, and takeBack after it; strays also who has the
+	// lone message, while the collector has none:
 	waiting []*Receipt // taken and not settled, in order
 	strays  []amqp.Return
 	lost    []*Receipt // unconfirmed when the channel was lost, in order
@@ -108,9 +114,12 @@ func (s *laneChannel) write() (wrote bool) {
 			}
 		}
 	}
+	s.writing.Lock()
 	s.mu.Lock()
 	s.complete = true
+	s.handOver()
 	s.mu.Unlock()
+	s.writing.Unlock()
 	s.tell()
 	<-s.collected
 	if s.lane.life.Err() != nil { // a channel may take as long to close as the broker to read
@@ -185,6 +194,8 @@ func (l *lane) putBack(rest []*Receipt) {
 // returns those that it did not begin to write, because the broker has begun to
 // block, or because the channel is lost: then with an error.
 func (s *laneChannel) writeBatch(batch []*Receipt) (rest []*Receipt, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.conn.Cork()
 	defer s.conn.Uncork()
 	for len(batch) > 0 {
@@ -213,6 +224,7 @@ func (s *laneChannel) add(written []*Receipt) {
 	s.unsettled.Add(int64(len(written)))
 	s.mu.Lock()
 	first := len(s.inflight) == 0
+	s.handOver()
 	s.inflight = append(s.inflight, written...)
 	s.mu.Unlock()
 	if first {

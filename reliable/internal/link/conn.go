@@ -67,6 +67,13 @@ func (c *Conn) Cork() { c.raw.Cork() }
 // Uncork writes what was gathered since Cork.
 func (c *Conn) Uncork() { c.raw.Uncork() }
 
+// TryCork is Cork for who must not wait for the peer; TryUncork has to follow at
+// once. It may refuse.
+func (c *Conn) TryCork() bool { return c.raw.TryCork() }
+
+// TryUncork writes what was gathered since TryCork, without waiting for the peer.
+func (c *Conn) TryUncork() { c.raw.TryUncork() }
+
 // Cut ends the connection without a word, as a network failure does.
 func (c *Conn) Cut() { c.raw.Conn.Close() }
 
@@ -102,7 +109,7 @@ func (c *Config) dial(parent context.Context, address string) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		conn.raw = &corked{Conn: raw}
+		conn.raw = &corked{Conn: raw, now: immediate(raw)}
 		// Cut rather than give the transport a deadline, which the client clears.
 		unwatch = context.AfterFunc(ctx, conn.Cut)
 		return conn.raw, nil

@@ -13,12 +13,18 @@ const corkBytes = 64 << 10
 // once per publish or acknowledgement; between Cork and Uncork these become one
 // write. Everything else that the client writes meanwhile, such as a heartbeat,
 // keeps its place and waits at most until the next Uncork.
+//
+// TryCork is for writers that must not wait for the peer: until TryUncork nobody
+// writes to the transport, so that nobody can hold them up, and what the transport
+// does not take at once is left to a goroutine.
 type corked struct {
 	net.Conn
+	now func([]byte) (int, error) // writes what there is room for; nil if the transport cannot
 
 	mu    sync.Mutex
 	buf   []byte
 	corks int   // how many have put the cork in
+	held  bool  // between TryCork and TryUncork
 	err   error // the first failure; the connection is of no use after it
 
 	// writing is odd while a write is under way, and counts them: a watcher that
@@ -34,7 +40,7 @@ func (c *corked) Write(b []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	if c.corks > 0 && len(c.buf)+len(b) <= corkBytes {
+	if c.held || c.corks > 0 && len(c.buf)+len(b) <= corkBytes {
 		c.buf = append(c.buf, b...)
 		return len(b), nil
 	}
@@ -60,6 +66,46 @@ func (c *corked) Uncork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.corks--
+	c.settle()
+}
+
+// TryCork begins to gather, unless a write is under way or something has gathered,
+// or the transport cannot write without waiting. If it did, TryUncork has to follow
+// at once.
+func (c *corked) TryCork() bool {
+	if c.now == nil || !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	if c.err != nil || c.held || c.corks > 0 || len(c.buf) > 0 {
+		return false
+	}
+	c.held = true
+	return true
+}
+
+// TryUncork writes what was gathered since TryCork, also by others.
+func (c *corked) TryUncork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = false
+	n, err := c.now(c.buf)
+	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
+	c.err = err
+	switch {
+	case err != nil:
+		c.settle()
+	case len(c.buf) > 0:
+		go func() { // it ends with the connection at the latest
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.settle()
+		}()
+	}
+}
+
+// settle writes what has gathered, and ends a connection that is of no use.
+func (c *corked) settle() {
 	if c.err == nil {
 		c.flush()
 	}
@@ -69,7 +115,7 @@ func (c *corked) Uncork() {
 }
 
 func (c *corked) flush() {
-	if len(c.buf) == 0 {
+	if c.held || len(c.buf) == 0 { // TryUncork will
 		return
 	}
 	c.write(c.buf)

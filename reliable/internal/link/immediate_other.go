@@ -1,0 +1,9 @@
+//go:build !unix
+
+package link
+
+import "syscall"
+
+// socketWriter is nil: here a write to a socket is not a call that could return
+// at once.
+func socketWriter(syscall.Conn) func([]byte) (int, error) { return nil }
