@@ -10,10 +10,11 @@
 #   bench/record.sh amqp://localhost:5673 "$(pgrep beam.smp)" --only window,batched  some rows
 #
 # For a new recording remove the old one before: rm bench/results/*.json. WARREN_BENCH_DIR is a folder on the disk to
-# measure (default: a temporary one in the home directory; not a memory disk).
+# measure (default: the home directory; not a memory disk). WARREN_BENCH_OUT is another folder for the runs, for a try:
+# then only the table is printed.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
-url=$1 pid=$2
+url=$1 pid=$2 out=$(realpath -m "${WARREN_BENCH_OUT:-$(dirname "${BASH_SOURCE[0]}")/results}")
 shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d "${WARREN_BENCH_DIR:-$HOME}/warren-record.XXXXXX")
@@ -44,8 +45,12 @@ done
 
 # A run that failed stands in the table: what is there is shown all the same.
 code=0
-"$work/warren" bench --suite --resume --out bench/results --disk "$work" \
+"$work/warren" bench --suite --resume --out "$out" --disk "$work" \
   --url "amqp://guest:guest@127.0.0.1:$port" --pid "$serve" --url "$url" --pid "$pid" "$@" >/dev/null || code=$?
-rm -f bench/results/table.md # README.md has it
+if [ -n "${WARREN_BENCH_OUT:-}" ]; then
+  cat "$out/table.md"
+  exit "$code"
+fi
+rm -f "$out/table.md" # README.md has it
 WARREN_UPDATE_DOCS=1 go test -count 1 ./bench -run TestReadme
 exit "$code"

@@ -187,7 +187,8 @@ func (r *results) cpu() (spread, bool) {
 		}
 		return rep.Broker.CPUPerMillion, true
 	})
-	return s, s.n > 0 && !r.row.compares()
+	// A broker that takes in twenty times what it hands out has no cost of a message.
+	return s, s.n > 0 && !r.row.compares() && r.row.kind != metricGrowth
 }
 
 // resident is the most memory that the broker's process had.
