@@ -14,7 +14,10 @@ import (
 	"github.com/warrenmq/warren/reliable"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	childProcess()
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds what a test waits for. It is far more than anything takes.
 const patience = 20 * time.Second
