@@ -84,7 +84,7 @@ func (x *examination) inspect(vhost string, n shared, live *topoplan.Live) {
 			x.add(Finding{LostAndFound, Risk, vhost, "queue " + q.Name,
 				fmt.Sprintf("%s whose work queue or dead-letter queue was not there", count(q.Messages, "message")),
 				"they wait here and nowhere else: retries, delayed messages or dead letters of a queue that somebody has deleted",
-				fmt.Sprintf("look at them (warren get %s --requeue --json), make the queue again (warren topology apply QUEUE) and publish them to it", quote(q.Name))})
+				fmt.Sprintf("look at them (warren dlq ls %[1]s), make the queue again (warren topology apply QUEUE) and send them to it (warren dlq redrive %[1]s --from-queue QUEUE), or give them up (warren dlq purge %[1]s --all)", quote(q.Name))})
 		}
 	}
 	if there == 0 {

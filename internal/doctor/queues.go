@@ -219,7 +219,7 @@ func (x *examination) waiting() {
 			x.add(Finding{DeadLettersWait, Suspicion, q.VHost, "queue " + q.Name,
 				fmt.Sprintf("%s, and no consumer", count(q.Messages, "dead letter")),
 				"work that was given up and that nobody has noticed; if the queue has a length limit or a time to live, it is deleted in the end",
-				fmt.Sprintf("look at them: warren get %s --count 10 --requeue (or reliable's DeadLetters, which can redrive them)", quote(q.Name))})
+				fmt.Sprintf("look at them: warren dlq ls %[1]s; send them back when the cause is mended: warren dlq redrive %[1]s; or give them up: warren dlq purge %[1]s --all", quote(q.Name))})
 		case x.deadLetters[p]:
 		case q.Consumers == 0 && q.Ready > 0 && q.Argument("x-message-ttl") == nil:
 			x.add(Finding{NoConsumer, Risk, q.VHost, "queue " + q.Name,
