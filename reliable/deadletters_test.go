@@ -114,6 +114,7 @@ func TestDuplicateDeadLetters(t *testing.T) {
 	if _, err := d.Export(within(t, patience), reliable.Filter{}, &file); err != nil {
 		t.Fatal(err)
 	}
+	exported := bytes.Clone(file.Bytes())
 	if _, err := d.Import(within(t, patience), &file); err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +122,44 @@ func TestDuplicateDeadLetters(t *testing.T) {
 	if err != nil || len(list) != 6 || list[2].Duplicate || !list[3].Duplicate {
 		t.Fatalf("%d letters, %v", len(list), err)
 	}
-	r, err := d.Redrive(within(t, patience), reliable.Filter{}, reliable.RedriveOptions{})
-	if err != nil || r.Done != 3 || r.Duplicates != 3 {
-		t.Fatalf("%+v %v", r, err)
-	}
-	if n := count(t, plain(t, b), "orders"); n != 3 {
-		t.Errorf("%d messages came back", n)
+	for _, o := range []reliable.RedriveOptions{{DryRun: true}, {DryRun: true, Duplicates: true}, {Duplicates: true}, {}} {
+		want := reliable.Report{Scanned: 6, Matched: 6, Done: 3, Duplicates: 3}
+		if o.Duplicates {
+			want.Done, want.Duplicates = 6, 0
+		}
+		o.To = "elsewhere"
+		ch := plain(t, b)
+		if _, err := ch.QueueDeclare("elsewhere", true, false, false, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		r, err := d.Redrive(within(t, patience), reliable.Filter{}, o)
+		if err != nil || !reflect.DeepEqual(r, want) {
+			t.Fatalf("%+v: %+v %v", o, r, err)
+		}
+		arrived := 0
+		if !o.DryRun {
+			arrived = r.Done
+		}
+		if n := len(drain(t, ch, "elsewhere")); n != arrived {
+			t.Errorf("%+v: %d messages arrived", o, n)
+		}
+		left := 6 - r.Done - r.Duplicates
+		if o.DryRun {
+			left = 6
+		}
+		if n := count(t, ch, "orders.dlq"); n != left {
+			t.Errorf("%+v: %d are left", o, n)
+		}
+		if o.Duplicates && !o.DryRun { // once more for the last round
+			file.Write(exported)
+			if _, err := d.Import(within(t, patience), &file); err != nil {
+				t.Fatal(err)
+			}
+			file.Write(exported)
+			if _, err := d.Import(within(t, patience), &file); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -29,6 +29,11 @@ type RedriveOptions struct {
 	// Force gives them new ids, so that consumers handle them again which know the
 	// old ones as done.
 	Force bool
+	// Duplicates sends each of those dead letters that are marked as Duplicate, too.
+	// Without it only the first of them is sent, and the others are removed once that
+	// is confirmed. Messages that only share an id are no duplicates: a publisher may
+	// have used it twice for different things, or the message was here before.
+	Duplicates bool
 	// Edit may change body, headers and other properties before, and with ToOrigin
 	// exchange and key. What it panics for is not sent.
 	Edit func(*DeadLetter)
@@ -44,7 +49,8 @@ type Report struct {
 	Matched int // chosen by the filter
 	Done    int // sent, removed or written; with DryRun, what would have been
 	Failed  int // could not be sent; they stay where they are
-	// Duplicates were removed and not sent, because the same message was.
+	// Duplicates were removed and not sent, because the same message was; with
+	// DryRun, they would have been.
 	Duplicates int
 	// Errors are the first ten failures.
 	Errors []error
@@ -104,13 +110,13 @@ func (v *redrive) look(ctx context.Context, ch *amqp.Channel, h *held) (bool, er
 		return true, nil
 	}
 	v.report.Matched++
-	if h.Duplicate {
+	if h.Duplicate && !v.options.Duplicates {
 		if v.settle(ctx, ch); v.back[h.same] {
-			if err := h.ack(ch); err != nil {
-				return false, err
-			}
 			v.report.Duplicates++
-			return true, nil
+			if v.options.DryRun {
+				return true, nil
+			}
+			return true, h.ack(ch)
 		}
 	}
 	id := h.ID
@@ -121,6 +127,7 @@ func (v *redrive) look(ctx context.Context, ch *amqp.Channel, h *held) (bool, er
 		return true, nil
 	case v.options.DryRun:
 		v.report.Done++
+		v.back[h.same] = true
 		return v.more(), nil
 	}
 	if rate := v.options.PerSecond; rate > 0 {

@@ -156,7 +156,7 @@ func (r *report) text(done, will string) string {
 		text += fmt.Sprintf(", %d looked at", r.Scanned)
 	}
 	if r.Duplicates > 0 {
-		text += fmt.Sprintf(", %s removed", count(r.Duplicates, "duplicate"))
+		text += fmt.Sprintf(", %s %s", count(r.Duplicates, "duplicate"), map[bool]string{false: "removed", true: "would be removed"}[r.DryRun])
 	}
 	if r.Failed > 0 {
 		text += fmt.Sprintf(", %d failed and stay", r.Failed)

@@ -50,6 +50,7 @@ the message can be in both places, with the same id.`,
 	f.StringVar(&r.toExchange, "to-exchange", "", "publish to this exchange instead, with the key of the first time or --to-key")
 	f.StringVar(&r.toKey, "to-key", "", "publish with this routing key, to the exchange of the first time or --to-exchange")
 	f.BoolVar(&o.KeepAttempts, "keep-attempts", false, "go on counting attempts: one more failure can be the last")
+	f.BoolVar(&o.Duplicates, "duplicates", false, "send the same dead letter as often as it stands in the queue (default once; the others are removed)")
 	f.BoolVar(&o.Force, "new-id", false, "give new ids, for consumers that know the old ones as done")
 	r.jsonFlag(cmd, "print a JSON object, for programs")
 	r.chosen.addFlags(cmd)
