@@ -90,7 +90,7 @@ func TestOutboxPublisher(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	p, err := c.OutboxPublisher()
+	p, err := reliable.NewOutboxPublisher(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package reliable
 
 import (
 	"context"
+	"errors"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -40,6 +41,10 @@ func (p *OutboxPublisher) Publish(ctx context.Context, m outbox.Message) (wait f
 		CorrelationId: m.Properties.CorrelationID, ReplyTo: m.Properties.ReplyTo, Expiration: m.Properties.Expiration,
 		Type: m.Properties.Type, AppId: m.Properties.AppID, Priority: m.Properties.Priority,
 	}}
+	if m.ID == "" {
+		return nil, errors.New("reliable: a message of the outbox has no id")
+	}
+	p.client.observe(ctx, r, 0)
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
