@@ -250,6 +250,9 @@ func (e event) format(m *masker) string {
 		if f.name == "server-properties" {
 			v = maskIdentity(v.(table))
 		}
+		if f.name == "mechanisms" {
+			v = sortedWords(v.(string))
+		}
 		parts = append(parts, formatField(f.name, v, m.mask))
 	}
 	if e.props != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,4 +66,12 @@ func maskIdentity(t table) table {
 		out = append(out, e)
 	}
 	return out
+}
+
+// sortedWords is a list of words in order: a server may offer mechanisms in another one
+// each time it starts.
+func sortedWords(s string) string {
+	words := strings.Fields(s)
+	slices.Sort(words)
+	return strings.Join(words, " ")
 }
