@@ -64,16 +64,13 @@ start() {
   prepare; launch; await
 }
 
-# group_lives says whether a process of node $port's group is there.
-group_lives() {
-  local file
-  file=$(node_dir "$port")/group
-  [ -s "$file" ] && kill -0 -- "-$(cat "$file")" 2>/dev/null
-}
+# group prints the process group of node $port.
+group() { cat "$(node_dir "$port")/group" 2>/dev/null; }
+group_lives() { [ -n "$(group)" ] && kill -0 -- "-$(group)" 2>/dev/null; }
 
 kill_node() {
   group_lives || return 0
-  kill -9 -- "-$(cat "$(node_dir "$port")/group")" 2>/dev/null || true
+  kill -9 -- "-$(group)" 2>/dev/null || true
   for _ in $(seq 200); do group_lives || return 0; sleep 0.05; done
   echo "node $port outlives kill -9" >&2; exit 1
 }
