@@ -91,8 +91,9 @@ func (f *Filter) matches(d *DeadLetter) bool {
 
 // DeadLetters is a queue of dead letters.
 type DeadLetters struct {
-	client *Client
-	queue  string
+	client  *Client
+	queue   string
+	without bool // if there is no such queue, there are no dead letters
 }
 
 // DeadLetters are those of a work queue.
@@ -105,9 +106,10 @@ func (c *Client) DeadLettersIn(queue string) *DeadLetters {
 	return &DeadLetters{client: c, queue: queue}
 }
 
-// Lost are the messages whose work queue did not exist when they came to it.
+// Lost are the messages whose work queue did not exist when they came to it. There
+// are none before the first queue is declared.
 func (c *Client) Lost() *DeadLetters {
-	return &DeadLetters{client: c, queue: c.networkOf(c.queues).lost()}
+	return &DeadLetters{client: c, queue: c.networkOf(c.queues).lost(), without: true}
 }
 
 // Name is the queue's.
@@ -173,7 +175,11 @@ func (d *DeadLetters) visit(ctx context.Context, v visitor) error {
 	if err != nil {
 		return fmt.Errorf("reliable: dead letters in %q: %w", d.queue, err)
 	}
-	if err := d.visitOn(ctx, conn, v); err != nil {
+	err = d.visitOn(ctx, conn, v)
+	if refused, ok := errors.AsType[*amqp.Error](err); ok && refused.Code == amqp.NotFound && d.without {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("reliable: dead letters in %q: %w", d.queue, err)
 	}
 	return nil

@@ -202,10 +202,10 @@ func TestRedrive(t *testing.T) {
 	if err != nil || report.Failed != 1 || !errors.Is(report.Errors[0], reliable.ErrUnroutable) {
 		t.Fatalf("%+v %v", report, err)
 	}
-	if left, err := d.Purge(within(t, patience), reliable.Filter{}, 0, true); left.Done != 1 || err != nil {
+	if left, err := d.Purge(within(t, patience), reliable.Filter{}, reliable.PurgeOptions{DryRun: true}); left.Done != 1 || err != nil {
 		t.Fatalf("%+v %v", left, err)
 	}
-	if left, err := d.Purge(within(t, patience), reliable.Filter{}, 0, false); left.Done != 1 || err != nil {
+	if left, err := d.Purge(within(t, patience), reliable.Filter{}, reliable.PurgeOptions{}); left.Done != 1 || err != nil {
 		t.Fatalf("%+v %v", left, err)
 	}
 	if list, _ := scan(d, reliable.Filter{}); len(list) != 0 {
@@ -247,7 +247,7 @@ func TestRedriveKeepsIdentity(t *testing.T) {
 	if r, err := d.Export(within(t, patience), reliable.Filter{}, &file); err != nil || r.Done != 1 {
 		t.Fatalf("%+v %v", r, err)
 	}
-	if _, err := d.Purge(within(t, patience), reliable.Filter{}, 0, false); err != nil {
+	if _, err := d.Purge(within(t, patience), reliable.Filter{}, reliable.PurgeOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := d.Import(within(t, patience), &file); err != nil || r.Done != 1 {

@@ -28,6 +28,19 @@
 // [github.com/warrenmq/warren/reliable/dedup] has the stores that make the
 // effect happen once.
 //
+// # What there is
+//
+//   - Connect: [Open] with [FromEnv], [ToURL] or [Via]; [Client.Ready], [Client.Health], [Client.Run].
+//   - Publish: [NewPublisher] along [ToQueue] or [ToExchange]; Publish, PublishAsync, PublishAll; [After] and [At].
+//   - Consume: [Consume], [ConsumeBatch] or a [Mux]; [Concurrency], [PartitionBy], [Timeout], [Use], [Breaker], [RateLimit].
+//   - Decide: a handler's error, or [Permanent], [RetryAfter], [Snooze], [Drop], [Pause] around it; [RetryPolicy].
+//   - Handle once: [Idempotent], or [InTx] for exact effects; [NewOutboxPublisher] for the other direction.
+//   - Dead letters: [Client.DeadLetters], to scan, redrive, purge, export and import; `warren dlq` does the same.
+//   - Watch: [Observer] and package otel; [Config.Logger]. Test: package reliabletest.
+//
+// Each has an example. The broker gets what they need declared by itself; `warren
+// topology plan` prints it.
+//
 // # How it works
 //
 // Publishing and consuming use connections of their own, both supervised: they

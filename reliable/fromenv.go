@@ -11,8 +11,7 @@ import "os"
 // everybody else waits at the real one.
 func FromEnv(fallback Dialer) Transport {
 	if list := os.Getenv("AMQP_URL"); list != "" {
-		t := ToURL(list)
-		return t
+		return ToURL(list)
 	}
 	return Via(fallback)
 }

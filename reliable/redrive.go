@@ -26,9 +26,9 @@ type RedriveOptions struct {
 	// KeepAttempts has their attempts go on counting, so that one more failure can
 	// be the last.
 	KeepAttempts bool
-	// Force gives them new ids, so that consumers handle them again which know the
+	// NewIDs gives them new ids, so that consumers handle them again which know the
 	// old ones as done.
-	Force bool
+	NewIDs bool
 	// Duplicates sends each of those dead letters that are marked as Duplicate, too.
 	// Without it only the first of them is sent, and the others are removed once that
 	// is confirmed. Messages that only share an id are no duplicates: a publisher may
@@ -213,7 +213,7 @@ func (c *Client) redriven(d *DeadLetter, o *RedriveOptions) (r *Receipt, err err
 	if o.KeepAttempts {
 		m.Headers[headerAttempt] = int64(max(d.Attempts, 1))
 	}
-	if o.Force {
+	if o.NewIDs {
 		m.MessageId = c.ids.New(c.config.Clock.Now())
 	}
 	r = &Receipt{exchange: "", key: d.Queue, message: m}
@@ -242,20 +242,26 @@ func (d *DeadLetter) publishing() amqp.Publishing {
 	}
 }
 
-// Purge removes the dead letters that the filter chooses, at most limit of them
-// unless that is 0. With dryRun it only counts them.
-func (d *DeadLetters) Purge(ctx context.Context, f Filter, limit int, dryRun bool) (Report, error) {
-	p := &purge{filter: f, limit: limit, dryRun: dryRun}
+// PurgeOptions say how dead letters are removed. The zero value removes all that the
+// filter chooses.
+type PurgeOptions struct {
+	DryRun bool // only count
+	Limit  int  // how many are removed at most; 0 means all
+}
+
+// Purge removes the dead letters that the filter chooses, for good. What comes while
+// it runs is left alone.
+func (d *DeadLetters) Purge(ctx context.Context, f Filter, o PurgeOptions) (Report, error) {
+	p := &purge{filter: f, options: o}
 	err := d.visit(ctx, p)
 	return p.report, err
 }
 
 // purge is the visitor that removes.
 type purge struct {
-	filter Filter
-	limit  int
-	dryRun bool
-	report Report
+	filter  Filter
+	options PurgeOptions
+	report  Report
 }
 
 func (p *purge) look(_ context.Context, ch *amqp.Channel, h *held) (bool, error) {
@@ -264,13 +270,13 @@ func (p *purge) look(_ context.Context, ch *amqp.Channel, h *held) (bool, error)
 		return true, nil
 	}
 	p.report.Matched++
-	if !p.dryRun {
+	if !p.options.DryRun {
 		if err := h.ack(ch); err != nil {
 			return false, err
 		}
 	}
 	p.report.Done++
-	return p.limit == 0 || p.report.Done < p.limit, nil
+	return p.options.Limit == 0 || p.report.Done < p.options.Limit, nil
 }
 
 func (p *purge) finish(context.Context, *amqp.Channel) {}

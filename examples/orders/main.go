@@ -64,7 +64,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	for {
-		report, err := dead.Purge(ctx, reliable.Filter{IDs: []string{"m2"}}, 0, false)
+		report, err := dead.Purge(ctx, reliable.Filter{IDs: []string{"m2"}}, reliable.PurgeOptions{})
 		if err != nil {
 			return err
 		}

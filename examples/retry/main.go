@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	dead := client.DeadLetters(orders)
-	if _, err := dead.Purge(ctx, reliable.Filter{}, 0, false); err != nil { // of a run that was interrupted
+	if _, err := dead.Purge(ctx, reliable.Filter{}, reliable.PurgeOptions{}); err != nil { // of a run that was interrupted
 		return err
 	}
 
@@ -75,7 +75,7 @@ func run(ctx context.Context) error {
 	w.wait(ctx, 1)
 	fmt.Printf("taken back: %d\n", report.Done)
 	w.report("m3")
-	report, err = dead.Purge(ctx, reliable.Filter{Reason: reliable.ReasonPermanent}, 0, false)
+	report, err = dead.Purge(ctx, reliable.Filter{Reason: reliable.ReasonPermanent}, reliable.PurgeOptions{})
 	fmt.Printf("given up: %d\n", report.Done)
 	return err
 }
@@ -137,7 +137,7 @@ func (w *warehouse) report(ids ...string) {
 // waitForDead waits until there are n dead letters.
 func waitForDead(ctx context.Context, dead *reliable.DeadLetters, n int) error {
 	for {
-		report, err := dead.Purge(ctx, reliable.Filter{}, 0, true) // a dry run counts
+		report, err := dead.Purge(ctx, reliable.Filter{}, reliable.PurgeOptions{DryRun: true}) // a dry run counts
 		if err != nil || report.Matched >= n {
 			return err
 		}

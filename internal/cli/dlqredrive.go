@@ -51,7 +51,7 @@ the message can be in both places, with the same id.`,
 	f.StringVar(&r.toKey, "to-key", "", "publish with this routing key, to the exchange of the first time or --to-exchange")
 	f.BoolVar(&o.KeepAttempts, "keep-attempts", false, "go on counting attempts: one more failure can be the last")
 	f.BoolVar(&o.Duplicates, "duplicates", false, "send the same dead letter as often as it stands in the queue (default once; the others are removed)")
-	f.BoolVar(&o.Force, "new-id", false, "give new ids, for consumers that know the old ones as done")
+	f.BoolVar(&o.NewIDs, "new-id", false, "give new ids, for consumers that know the old ones as done")
 	r.jsonFlag(cmd, "print a JSON object, for programs")
 	r.chosen.addFlags(cmd)
 	r.target.addFlags(cmd)
@@ -183,7 +183,7 @@ func (p *purging) run(cmd *cobra.Command, queue string) error {
 		return err
 	}
 	return p.with(cmd, queue, func(ctx context.Context, d *reliable.DeadLetters) error {
-		done, err := d.Purge(ctx, f, p.limit, p.dryRun)
+		done, err := d.Purge(ctx, f, reliable.PurgeOptions{Limit: p.limit, DryRun: p.dryRun})
 		if err != nil && done.Scanned == 0 {
 			return err
 		}

@@ -159,7 +159,7 @@ func (s *stage) repair(ctx context.Context, dead *reliable.DeadLetters, queue re
 		d.Exchange == exchange && d.Key == "order.new",
 		"the dead letter is %s, and the note on it says: %s, after %d attempt", d.ID, d.Reason, d.Attempts)
 	if s.sabotage.skipRepair {
-		_, err := dead.Purge(ctx, reliable.Filter{}, 0, false)
+		_, err := dead.Purge(ctx, reliable.Filter{}, reliable.PurgeOptions{})
 		return err
 	}
 	var mended string

@@ -174,6 +174,6 @@ func (m *mailer) checkGrave(ctx context.Context, dead *reliable.DeadLetters) err
 	m.check(d.ID == hopelessID && d.Reason == reliable.ReasonAttempts && d.Attempts == attempts && len(d.History) == attempts && waits == attempts-1,
 		"%s: %d failures in %d attempts, %d waits, and then an end", d.ID, len(d.History), d.Attempts, waits)
 	m.doing = "removing a dead letter"
-	_, err = dead.Purge(ctx, reliable.Filter{IDs: []string{hopelessID}}, 0, false)
+	_, err = dead.Purge(ctx, reliable.Filter{IDs: []string{hopelessID}}, reliable.PurgeOptions{})
 	return err
 }
