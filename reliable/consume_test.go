@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -477,7 +478,7 @@ func TestConsumeRefuses(t *testing.T) {
 	}
 	_, err := reliable.Consume(within(t, patience), c, reliable.Queue{Name: "other"}, nothing)
 	var refused *amqp.Error
-	if !errors.As(err, &refused) || refused.Code != amqp.PreconditionFailed {
+	if !errors.As(err, &refused) || refused.Code != amqp.PreconditionFailed || !strings.Contains(err.Error(), "Queue.Existing") {
 		t.Errorf("a queue with other arguments: %v", err)
 	}
 }

@@ -98,9 +98,25 @@ func (c *Client) declareOn(ctx context.Context, conn *link.Conn, t Topology) err
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("reliable: declare: %w", err)
+		return fmt.Errorf("reliable: declare: %w%s", err, c.adviceFor(err))
 	}
 	return nil
+}
+
+// adviceFor says what to do about a declaration that the server refuses.
+func (c *Client) adviceFor(err error) string {
+	refused, ok := errors.AsType[*amqp.Error](err)
+	switch {
+	case !ok:
+		return ""
+	case refused.Code == amqp.PreconditionFailed:
+		return "; it exists and is declared otherwise here: declare what it is (Queue.Type, DeliveryLimit, Arguments), leave it to others (Queue.Existing), or delete it"
+	case refused.Code == amqp.AccessRefused && !c.config.Passive:
+		return "; this user may not declare: let somebody do it who may (warren topology apply), and set Config.Passive"
+	case refused.Code == amqp.NotFound && c.config.Passive:
+		return "; Config.Passive declares nothing: somebody else has to (warren topology apply)"
+	}
+	return ""
 }
 
 // await calls f, and stops waiting for it when ctx ends. A call of the AMQP

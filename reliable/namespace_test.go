@@ -81,3 +81,31 @@ func TestNamespaceRefused(t *testing.T) {
 		}
 	}
 }
+
+// A passive client declares nothing, says who has to, and works once that was done.
+func TestPassive(t *testing.T) {
+	b := brokertest.New(t)
+	c := open(t, b, reliable.Config{Passive: true})
+	done := make(chan string, 1)
+	handle := func(ctx context.Context, m *reliable.Message[string]) error { done <- m.Body; return nil }
+	_, err := reliable.Consume(within(t, patience), c, orders, handle)
+	var refused *amqp.Error
+	if !errors.As(err, &refused) || refused.Code != amqp.NotFound || !strings.Contains(err.Error(), "Config.Passive") {
+		t.Fatalf("without a topology: %v", err)
+	}
+	other := open(t, b)
+	topo, err := other.Topology(orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Declare(within(t, patience), topo); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, c, orders, handle)
+	if err := publisher[string](t, c, reliable.ToQueue(orders)).Publish(within(t, patience), "hello", reliable.After(reliable.DelayUnit)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got != "hello" {
+		t.Errorf("%q", got)
+	}
+}
