@@ -18,7 +18,8 @@ const (
 	idleBufferBytes = 4 << 10
 	readBufferBytes = 64 << 10
 	// shortReadBytes: after a smaller read the reader yields once, so that more
-	// may arrive and be handled in one run.
+	// may arrive and be handled in one run; but not for a client that has waited for
+	// its answer, and now waits again.
 	shortReadBytes = 8 << 10
 	// closeWait is how long a client has to answer connection.close.
 	closeWait = 5 * time.Second
@@ -94,17 +95,21 @@ func (c *conn) serve() {
 
 // readLoop reads and handles frames until the connection ends.
 func (c *conn) readLoop() {
+	short := false
+	push, pace := c.pusher(), newPace(c.nc)
 	for {
+		c.eng.Out.BeginRead()
 		if !c.handleBuffered() {
 			return
 		}
-		c.eng.Flush()
+		streaming := c.eng.EndRead(short)
 		if err := c.eng.Coming(c.settle(), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
 			c.fail(0, err)
 		}
+		answered := c.eng.Out.Push(push)
 		c.eng.Out.WaitRoom()
 		c.eng.AwaitUnblocked()
-		n, err := c.nc.Read(c.buf[c.w:])
+		n, err := pace.read(c.buf[c.w:], streaming)
 		c.w += n
 		if err != nil && n == 0 {
 			if e := c.asked.Swap(nil); e != nil && !c.closing {
@@ -116,7 +121,7 @@ func (c *conn) readLoop() {
 		}
 		c.readCount.Add(1)
 		c.eng.CountRead(n)
-		if n < shortReadBytes {
+		if short = n < shortReadBytes; short && !answered && !pace.resting {
 			runtime.Gosched()
 		}
 	}

@@ -72,7 +72,9 @@ func (ch *Channel) Upload(b []byte) {
 func (ch *Channel) finishUpload(it *item, durable bool) error {
 	up := ch.upload
 	if up.err == nil {
+		goOn := ch.conn.Out.waits()
 		up.blob, up.err = up.file.Finish(durable)
+		goOn()
 	}
 	if up.err != nil {
 		ch.conn.e.logger.Error("a message body cannot be written and is refused", "bytes", it.bodyBytes, "error", up.err)

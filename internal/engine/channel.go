@@ -206,6 +206,7 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.inRun = false
 	slices.Sort(ch.nacks)
 	ch.confirmMu.Lock()
+	ch.conn.pipelined = ch.conn.pipelined || ch.confirms.Waiting()
 	ch.confirms.Wait(pos, ch.nacks)
 	ch.confirmMu.Unlock()
 	ch.nacks = ch.nacks[:0]

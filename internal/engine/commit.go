@@ -50,7 +50,7 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	disk := c.e.disk
 	if disk != nil {
 		// As in Flush.
-		_ = disk.WaitRoom()
+		c.waitRoom()
 	}
 	w := &c.w
 	w.begin(c.e.now())
@@ -83,12 +83,17 @@ func (ch *Channel) CommitTx(onOk func()) *wire.Error {
 	t.end()
 	pos := w.pos
 	c.feedHungry(w)
+	w.late = pos > 0 // waited for below
 	w.finish()
+	w.late = false
 	if disk != nil {
 		if moving {
 			pos = session.Position(disk.End()) // the moves have no position of their own
 		}
-		if err := c.e.waitPosition(pos); err != nil {
+		goOn := c.Out.waits()
+		err := c.e.waitPosition(pos)
+		goOn()
+		if err != nil {
 			return err
 		}
 		if !refused {

@@ -55,14 +55,17 @@ type Conn struct {
 	// publishedInAlarm: published while an alarm was up. Only then is the
 	// connection blocked (RabbitMQ documentation, "Blocked Connections").
 	publishedInAlarm bool
-	coming           int64 // bytes of bodies that are not complete
-	readerHeld       atomic.Bool
-	opened           time.Time
-	tally            connTally
-	traffic          traffic
-	name             string
-	meter            sharedMeter
-	woken            atomic.Bool // the connection is ending: no alarm holds its reader
+	// pipelined: in the running read something was published while earlier publishes
+	// of its channel had not been confirmed.
+	pipelined  bool
+	coming     int64 // bytes of bodies that are not complete
+	readerHeld atomic.Bool
+	opened     time.Time
+	tally      connTally
+	traffic    traffic
+	name       string
+	meter      sharedMeter
+	woken      atomic.Bool // the connection is ending: no alarm holds its reader
 }
 
 // Open adds a connection to a virtual host.

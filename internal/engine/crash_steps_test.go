@@ -87,7 +87,7 @@ func (d *driver) step() (answered bool) {
 		d.abandonUpload(p)
 	default:
 		d.note = "flush"
-		p.c.Flush()
+		d.flush(p)
 	}
 	return false
 }
@@ -110,6 +110,18 @@ func (s *crashClient) end(at **crashClient) {
 	if s != nil {
 		s.c.Close()
 		*at = nil
+	}
+}
+
+// flush ends a read in one of the ways there are.
+func (d *driver) flush(s *crashClient) {
+	switch d.rng.IntN(3) {
+	case 0:
+		s.c.Flush()
+	case 1:
+		s.c.EndRead(false)
+	default:
+		s.c.EndRead(true)
 	}
 }
 
@@ -146,7 +158,7 @@ func (d *driver) publish(s *crashClient) {
 			return
 		}
 	}
-	s.c.Flush()
+	d.flush(s)
 }
 
 // flood makes a queue some pages long.
@@ -161,7 +173,7 @@ func (d *driver) flood(s *crashClient) {
 			return
 		}
 	}
-	s.c.Flush()
+	d.flush(s)
 }
 
 func (d *driver) get(s *crashClient) {
@@ -218,7 +230,7 @@ func (d *driver) decide(s *crashClient) {
 		if !s.ok(err) {
 			return
 		}
-		s.c.Flush()
+		d.flush(s)
 		s.read()
 		if s.tags = s.outOnly(); len(s.tags) == 0 {
 			return
@@ -251,7 +263,7 @@ func (d *driver) transact(s *crashClient) {
 			return
 		}
 	}
-	s.c.Flush()
+	d.flush(s)
 	if d.rng.IntN(4) == 0 {
 		s.ok(s.ch.RollbackTx())
 		s.inTx, s.ended = nil, nil

@@ -76,7 +76,7 @@ func (ch *Channel) DeclareQueue(m *wire.QueueDeclare) (Declared, *wire.Error) {
 	q := def.Runtime.(*Queue)
 	vh.mu.Unlock()
 	if def.Durable && !m.Passive {
-		if err := c.e.settled(); err != nil {
+		if err := c.settled(); err != nil {
 			return Declared{}, err
 		}
 	}
@@ -121,7 +121,7 @@ func (ch *Channel) DeleteQueue(m *wire.QueueDelete, onOk func(ready uint32)) *wi
 	q.mu.Unlock()
 	vh.mu.Unlock()
 	if err == nil && def.Durable {
-		err = c.e.settled()
+		err = c.settled()
 	}
 	if err == nil {
 		onOk(uint32(ready))
@@ -162,7 +162,7 @@ func (ch *Channel) Purge(name string) (uint32, *wire.Error) {
 	q.mu.Unlock()
 	w.finish()
 	if q.def.Durable {
-		if err := ch.conn.e.settled(); err != nil {
+		if err := ch.conn.settled(); err != nil {
 			return 0, err
 		}
 	}
@@ -179,7 +179,7 @@ func (ch *Channel) topologyChange(f func(vh *VHost) (durable bool, err *wire.Err
 	vh.changed()
 	vh.mu.Unlock()
 	if err == nil && durable {
-		err = ch.conn.e.settled()
+		err = ch.conn.settled()
 	}
 	return err
 }

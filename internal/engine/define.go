@@ -34,6 +34,15 @@ func (e *Engine) settled() *wire.Error {
 	return nil
 }
 
+// settled is Engine.settled for a connection's reader.
+func (c *Conn) settled() *wire.Error {
+	if c.e.disk == nil {
+		return nil
+	}
+	defer c.Out.waits()()
+	return c.e.settled()
+}
+
 // waitPosition waits until a position is durable.
 func (e *Engine) waitPosition(p session.Position) *wire.Error {
 	if e.disk == nil || p == 0 {

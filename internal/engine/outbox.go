@@ -42,6 +42,9 @@ type Outbox struct {
 	spare    []byte
 	closed   bool
 	waiting  bool // the writer waits on arrived
+	reading  bool // the reader will look before it blocks: no need to wake the writer
+	pushing  bool // the reader is writing, see Push
+	refill   bool // the writer has nothing to write but room to tell of
 	stalled  []*Consumer
 	bodies   []queuedBody // that belong into buf, in order
 	writing  int
@@ -84,14 +87,15 @@ func (o *Outbox) Next() (b []byte, body *Body, ok bool) {
 func (o *Outbox) next() (b []byte, body *Body, mark seglog.LSN, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.buf) == 0 && !o.closed && !o.finished {
+	for (len(o.buf) == 0 && !o.refill && !o.finished || o.pushing) && !o.closed {
 		o.waiting = true
 		o.arrived.Wait()
 	}
 	o.waiting = false
-	if o.closed || len(o.buf) == 0 {
+	if o.closed || len(o.buf) == 0 && !o.refill {
 		return nil, nil, 0, false
 	}
+	o.refill = false
 	mark, o.mark = o.mark, 0
 	if len(o.bodies) > 0 {
 		b, body = o.cut()
@@ -172,7 +176,7 @@ func (o *Outbox) SendRaw(b []byte) {
 
 // wake tells the writer; called with the lock held.
 func (o *Outbox) wake() {
-	if o.waiting {
+	if o.waiting && !o.reading {
 		o.waiting = false
 		o.arrived.Signal()
 	}
@@ -184,6 +188,7 @@ func (o *Outbox) WaitRoom() {
 		return
 	}
 	o.mu.Lock()
+	o.letGoLocked()
 	for !o.closed && len(o.buf)+o.writing >= OutputHardCapBytes {
 		o.drained.Wait()
 	}
@@ -193,7 +198,7 @@ func (o *Outbox) WaitRoom() {
 // Finish lets the writer end once what has gathered is written.
 func (o *Outbox) Finish() {
 	o.mu.Lock()
-	o.finished = true
+	o.finished, o.reading = true, false
 	o.arrived.Broadcast()
 	o.mu.Unlock()
 }

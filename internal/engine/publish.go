@@ -335,11 +335,11 @@ func (c *Conn) Flush() {
 		return
 	}
 	if c.e.disk != nil {
-		// Before any lock is taken. An error means that the log has stopped: the
-		// engine is closing the connections then.
-		_ = c.e.disk.WaitRoom()
+		c.waitRoom()
 		if c.e.arena.OverBudget() {
+			goOn := c.Out.waits()
 			c.e.spill()
+			goOn()
 		}
 	}
 	c.flushPublishes()
@@ -354,6 +354,36 @@ func (c *Conn) Flush() {
 		c.feedHungry(w)
 		w.finish()
 	}
+}
+
+// waitRoom waits while too much is waiting for the disk. Called before any lock is
+// taken. An error means that the log has stopped: the engine is closing the
+// connections then.
+func (c *Conn) waitRoom() {
+	if !c.e.disk.HasRoom() {
+		goOn := c.Out.waits()
+		_ = c.e.disk.WaitRoom()
+		goOn()
+	}
+}
+
+// EndRead is Flush at the end of a read. lone says that the client has sent little
+// and nothing since: if nothing was unconfirmed before either, it waits for what it
+// has just published, and nobody is served sooner than by bringing that to the disk
+// right here.
+//
+// It reports whether the client streams: it publishes, and waits for nothing.
+func (c *Conn) EndRead(lone bool) (streaming bool) {
+	streaming = len(c.run.groups) > 0 && len(c.run.channels) == 0 && len(c.run.settling) == 0
+	if c.e.disk == nil {
+		c.Flush()
+		return streaming
+	}
+	c.w.late, c.pipelined = true, false
+	c.Flush()
+	c.w.late = false
+	c.e.disk.Commit(lone && !c.pipelined)
+	return streaming
 }
 
 // flushPublishes applies the groups and registers the confirms.

@@ -30,6 +30,8 @@ type worker struct {
 	// the same group of the log. Nil if that needs no log.
 	moving *deadItem
 	tally  workerTally
+	// late: whoever runs it calls Disk.Commit after finish, or WaitDurable.
+	late bool
 }
 
 type unusedQueue struct {
@@ -107,6 +109,9 @@ func (w *worker) finish() {
 	}
 	w.tally.settle()
 	w.rel.Flush()
+	if w.e.disk != nil && !w.late {
+		w.e.disk.Commit(false)
+	}
 	w.e.alarm.check()
 }
 

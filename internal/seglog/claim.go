@@ -24,21 +24,13 @@ type idleClaim struct {
 // committer, when there is nothing else to do.
 func (l *Log) claim() *batch {
 	i := &l.idle
+	fired := i.fired
+	i.fired = false
 	if l.cfg.ClaimDelay < 0 || l.file == nil || i.claimed == l.synced || l.gathering != nil {
 		return nil
 	}
-	fired := i.fired
-	i.fired = false
 	if !fired || i.since != l.synced {
-		if i.timer == nil {
-			i.since = l.synced
-			i.timer = time.AfterFunc(l.cfg.ClaimDelay, func() {
-				l.mu.Lock()
-				i.timer, i.fired = nil, true
-				l.work.Signal()
-				l.mu.Unlock()
-			})
-		}
+		l.armClaim()
 		return nil
 	}
 	i.claimed = l.synced
@@ -63,4 +55,19 @@ func (l *Log) writeClaim(b *batch) error {
 		return fmt.Errorf("write %s: %w", b.file.name(), err)
 	}
 	return nil
+}
+
+// armClaim has the committer woken when a claim may be due. Called with l.mu held.
+func (l *Log) armClaim() {
+	i := &l.idle
+	if l.cfg.ClaimDelay < 0 || i.timer != nil || i.fired {
+		return
+	}
+	i.since = l.synced
+	i.timer = time.AfterFunc(l.cfg.ClaimDelay, func() {
+		l.mu.Lock()
+		i.timer, i.fired = nil, true
+		l.work.Signal()
+		l.mu.Unlock()
+	})
 }

@@ -22,22 +22,20 @@ func (l *Log) commit() {
 	}
 }
 
-// nextBatches takes all there is to write, and if told so waits for it.
+// nextBatches takes all there is to write, and if told so waits for it. Somebody who
+// does the committer's work (see Commit) is waited for.
 func (l *Log) nextBatches(wait bool) (batches []*batch, ending bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		if g := l.gathering; g != nil && (g.force || l.flush || l.ending || len(l.closed) > 0) {
-			l.closeBatch()
+		for l.busy {
+			l.work.Wait()
 		}
-		l.flush = false
-		if len(l.closed) > 0 || l.ending {
-			batches, l.closed = l.closed, nil
-			l.writing = batches
-			return batches, l.ending
+		if batches = l.takeDue(); len(batches) > 0 || l.ending || l.err != nil {
+			return batches, l.ending || l.err != nil
 		}
 		if b := l.claim(); b != nil {
-			l.writing = []*batch{b}
+			l.writing, l.busy = []*batch{b}, true
 			return l.writing, false
 		}
 		if !wait {
@@ -45,6 +43,55 @@ func (l *Log) nextBatches(wait bool) (batches []*batch, ending bool) {
 		}
 		l.work.Wait()
 	}
+}
+
+// takeDue closes the batch that gathers if it is due, and takes all that is closed.
+// Whoever gets something is the committer until finish or fail. Called with l.mu
+// held, and nobody at it.
+func (l *Log) takeDue() []*batch {
+	if g := l.gathering; g != nil && (g.force || l.flush || l.ending || len(l.closed) > 0) {
+		l.closeBatch()
+	}
+	l.flush = false
+	l.due.Store(false)
+	batches := l.closed
+	l.closed = nil
+	l.writing, l.busy = batches, len(batches) > 0
+	return batches
+}
+
+// fastSync is how long a write with sync may have taken last time for Commit to do
+// the next one in its caller's goroutine.
+const fastSync = time.Millisecond
+
+// Commit sees to it that what was reserved with force so far is written. If here is
+// set, nobody is at it and the disk is fast, that happens in the caller's goroutine:
+// waking the committer would take about as long as the disk does. Otherwise the
+// committer does it, and Commit does not wait for it. Locks may be held only if here
+// is not set.
+func (l *Log) Commit(here bool) {
+	if !l.due.Load() {
+		return // nothing was reserved, or it is under way
+	}
+	l.mu.Lock()
+	if here && !l.slow && l.isFree() {
+		l.commitHere()
+	} else {
+		l.work.Signal()
+	}
+	l.mu.Unlock()
+}
+
+// isFree tells whether the caller may be the committer. Called with l.mu held.
+func (l *Log) isFree() bool { return !l.busy && !l.inline && !l.ending && l.err == nil }
+
+// commitHere is one round of the committer. Called with l.mu held, which it gives up
+// meanwhile, and isFree.
+func (l *Log) commitHere() {
+	batches := l.takeDue()
+	l.mu.Unlock()
+	l.put(batches)
+	l.mu.Lock()
 }
 
 // put brings batches to the disk. It reports false if the log has stopped.
@@ -59,10 +106,11 @@ func (l *Log) put(batches []*batch) bool {
 	} else {
 		err = l.write(batches)
 	}
-	if d := time.Since(start); d > time.Second {
+	d := time.Since(start)
+	if d > time.Second {
 		l.logger.Warn("slow disk: a write with sync took long", "duration", d)
 	}
-	l.finish(batches, err)
+	l.finish(batches, d, err)
 	return err == nil
 }
 
@@ -196,20 +244,19 @@ func (l *Log) fail(err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.writing = nil
 	l.err = err
 	l.gathering, l.closed = nil, nil // nobody writes them any more
 	l.room.Broadcast()
+	l.rest()
 }
 
 // finish moves the durable position, or stops the log.
-func (l *Log) finish(batches []*batch, err error) {
+func (l *Log) finish(batches []*batch, took time.Duration, err error) {
 	if err != nil {
 		l.fail(fmt.Errorf("seglog: the log has stopped: %w", err))
 		return
 	}
 	l.mu.Lock()
-	l.writing = nil
 	last := batches[len(batches)-1]
 	durable := last.first + LSN(last.records)
 	moved := l.Durable() < durable
@@ -217,11 +264,26 @@ func (l *Log) finish(batches []*batch, err error) {
 		l.backlog -= b.end - b.start
 	}
 	l.durable.Store(uint64(durable))
+	l.writing, l.slow = nil, took > fastSync
 	l.retain(batches)
 	l.room.Broadcast()
 	l.mu.Unlock()
 	if moved && l.cfg.OnDurable != nil {
-		l.cfg.OnDurable(durable)
+		l.cfg.OnDurable(durable) // one after the other: before somebody else is the committer
+	}
+	l.mu.Lock()
+	l.rest()
+	l.mu.Unlock()
+}
+
+// rest ends a round of whoever was the committer. Its goroutine goes on with what is
+// due by now. Called with l.mu held.
+func (l *Log) rest() {
+	l.writing, l.busy = nil, false
+	if l.due.Load() || l.flush || l.ending || l.err != nil || len(l.closed) > 0 || l.idle.fired {
+		l.work.Signal()
+	} else {
+		l.armClaim()
 	}
 }
 

@@ -48,6 +48,9 @@ func putAll(l *Log, force bool, sizes ...int) []Entry {
 		out[i] = Entry{Record: Record{Type: uint8(1 + i%200), Payload: append([]byte(nil), payload...)}, Place: at, LSN: lsn}
 	}
 	r.Done()
+	if force {
+		l.Commit(false)
+	}
 	return out
 }
 

@@ -88,6 +88,7 @@ func appender(t *testing.T, l *Log, rng *rand.Rand) {
 			n = rng.IntN(200_000)
 		}
 		all := putAll(l, rng.IntN(2) == 0, n, rng.IntN(100))
+		l.Commit(rng.IntN(2) == 0)
 		if r, ok := l.Resident(all[0].Place); ok && string(r.Payload) != string(all[0].Payload) {
 			t.Error("wrong bytes right after the append")
 		}

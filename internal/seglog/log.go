@@ -44,8 +44,9 @@ type Config struct {
 	Random func() uint64    // nil: crypto/rand; for nonces
 	// OnMark hears of the mark, if there is one, before any record is visited.
 	OnMark func(Mark) error
-	// OnDurable hears of the durable position, from the committer and without
-	// locks held. It must not call Close or Abandon, which wait for it.
+	// OnDurable hears of the durable position, from whoever is the committer (see
+	// Commit and WaitDurable), one call after the other and without locks held. It
+	// must not call these, nor Close or Abandon, which wait for it.
 	OnDurable func(LSN)
 	// OnFailure hears of the error that stopped the log, once, as OnDurable does.
 	OnFailure func(error)
@@ -66,6 +67,7 @@ type Log struct {
 	gathering *batch    // open for appends, nil if none
 	closed    []*batch  // for the committer, in order
 	writing   []*batch  // the committer has them; they come before closed
+	busy      bool      // somebody is the committer: its goroutine, or see Commit
 	file      *logFile  // being appended to, nil until the first append
 	lastBlock *block    // of file, the one that the last closed batch ends in
 	at        int64     // where the next batch of file begins
@@ -81,6 +83,10 @@ type Log struct {
 	residentN int64
 	err       error
 	ending    bool
+
+	slow bool // the last write with sync was
+	// due: the gathering batch has been reserved with force. Changed with mu held.
+	due atomic.Bool
 
 	written atomic.Int64  // bytes, in this run
 	durable atomic.Uint64 // records below it are durable: the LSN of the first that may not be
@@ -135,7 +141,8 @@ type Region struct {
 
 // Reserve makes room for a group of records that is to become durable as a
 // whole: RecordOverhead plus the payload, for each. force says that somebody
-// will wait for them; others are written within FlushDelay. It never blocks on
+// waits for them: the caller has to call Commit soon, or WaitDurable. Others are
+// written within FlushDelay. It never blocks on
 // the disk. Once the log has failed or is closed, what is put into a region goes
 // nowhere: its position is never durable, and WaitDurable says why.
 func (l *Log) Reserve(records, bytes int, force bool) Region {
@@ -155,6 +162,7 @@ func (l *Log) Reserve(records, bytes int, force bool) Region {
 	b := l.gathering
 	if b != nil && b.end-b.start+size > l.cfg.BatchBytes {
 		l.closeBatch()
+		l.work.Signal()
 		b = nil
 	}
 	if b == nil {
@@ -163,6 +171,7 @@ func (l *Log) Reserve(records, bytes int, force bool) Region {
 	at := l.fit(b, size)
 	if at+size > b.file.bytes {
 		l.closeBatch()
+		l.work.Signal()
 		l.at = b.file.bytes // openBatch takes the next file
 		b = l.openBatch(size)
 		at = l.fit(b, size)
@@ -190,13 +199,13 @@ func slackFor(size int64) int64 {
 	return RecordOverhead * (size/blockBytes + 4)
 }
 
-// schedule sees to it that the committer takes the batch: at once if somebody
-// waits, else when the flush timer fires.
+// schedule sees to it that the committer takes the batch: with the next Commit if
+// somebody waits, else when the flush timer fires.
 func (l *Log) schedule(b *batch, force bool) {
 	if force {
 		if !b.force {
 			b.force = true
-			l.work.Signal()
+			l.due.Store(true)
 		}
 		return
 	}
@@ -258,14 +267,13 @@ func (l *Log) openBatch(size int64) *batch {
 	return b
 }
 
-// closeBatch hands the gathering batch to the committer.
+// closeBatch puts the gathering batch among those for the committer.
 func (l *Log) closeBatch() {
 	b := l.gathering
 	l.gathering = nil
 	l.closed = append(l.closed, b)
 	l.lastBlock = b.blocks[len(b.blocks)-1]
 	l.at = alignPage(b.end)
-	l.work.Signal()
 }
 
 // nextFile turns to a new file. It exists in memory only: the committer makes it
@@ -370,24 +378,34 @@ func (l *Log) End() LSN {
 }
 
 // WaitDurable waits until every record below the position, which Done has given,
-// is durable, or the log has failed.
+// is durable, or the log has failed. It does the committer's work if nobody else is
+// at it, so OnDurable may be called from it. Called without locks.
 func (l *Log) WaitDurable(position LSN) error {
 	if l.Durable() >= position {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b := l.gathering; b != nil && !b.force {
-		b.force = true
-		l.work.Signal()
-	}
+	l.force()
 	for l.Durable() < position && l.err == nil {
-		l.room.Wait()
+		if l.isFree() && (l.due.Load() || len(l.closed) > 0) {
+			l.commitHere() // see Commit; this one waits anyway
+		} else {
+			l.room.Wait()
+		}
 	}
 	if l.Durable() >= position {
 		return nil
 	}
 	return l.err
+}
+
+// force has the gathering batch written with the next round. Called with l.mu held.
+func (l *Log) force() {
+	if b := l.gathering; b != nil {
+		b.force = true
+		l.due.Store(true)
+	}
 }
 
 // WaitWritten waits until every record below the position survives the end of this
@@ -401,10 +419,8 @@ func (l *Log) WaitWritten(position LSN) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b := l.gathering; b != nil && !b.force {
-		b.force = true
-		l.work.Signal()
-	}
+	l.force()
+	l.work.Signal()
 	for !survives() && l.err == nil {
 		l.room.Wait()
 	}
@@ -412,6 +428,13 @@ func (l *Log) WaitWritten(position LSN) error {
 		return nil
 	}
 	return l.err
+}
+
+// HasRoom tells whether WaitRoom would return at once.
+func (l *Log) HasRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.backlog <= l.cfg.BacklogBytes
 }
 
 // WaitRoom waits while too much is waiting for the disk. Appenders call it

@@ -154,7 +154,7 @@ func parseDefinition(kind uint8, payload []byte) (d Definition, err error) {
 }
 
 // Define appends definitions as one group and returns the position at which
-// they are durable.
+// they are durable. As Reserve with force.
 func (d *Disk) Define(defs ...Definition) seglog.LSN {
 	payloads := make([][]byte, len(defs))
 	bytes := 0

@@ -230,7 +230,8 @@ type Group struct {
 }
 
 // Reserve makes room for records: payload bytes from PublishBytes, SettledBytes
-// and FactsBytes. force says that somebody waits for them.
+// and FactsBytes. force says that somebody waits for them: the caller has to call
+// Commit soon, or WaitDurable.
 func (d *Disk) Reserve(records, payloadBytes int, force bool) Group {
 	return Group{d, d.log.Reserve(records, payloadBytes+records*seglog.RecordOverhead, force)}
 }
@@ -360,11 +361,18 @@ func (d *Disk) Durable() seglog.LSN { return d.log.Durable() }
 // End is the position behind everything appended so far.
 func (d *Disk) End() seglog.LSN { return d.log.End() }
 
+// Commit sees to it that what was reserved with force is written, in the caller's
+// goroutine if here is set and that is quicker; see seglog.Log.Commit.
+func (d *Disk) Commit(here bool) { d.log.Commit(here) }
+
 // WaitDurable waits until everything below the position is durable.
 func (d *Disk) WaitDurable(p seglog.LSN) error { return d.log.WaitDurable(p) }
 
 // WaitWritten waits until everything below the position survives this process.
 func (d *Disk) WaitWritten(p seglog.LSN) error { return d.log.WaitWritten(p) }
+
+// HasRoom tells whether WaitRoom would return at once.
+func (d *Disk) HasRoom() bool { return d.log.HasRoom() }
 
 // WaitRoom waits while too much is waiting for the disk.
 func (d *Disk) WaitRoom() error { return d.log.WaitRoom() }

@@ -1,0 +1,210 @@
+package amqpserver
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// paceTest plays socket, clock and rest: reads take what is due next from sizes.
+type paceTest struct {
+	net.Conn
+	p       pace
+	time    time.Time
+	each    time.Duration // that an ordinary read takes
+	size    int           // that a read brings
+	tries   int           // reads that did not wait
+	rests   int
+	lowAt   int
+	refuses bool
+}
+
+func (x *paceTest) Read(b []byte) (int, error) {
+	x.time = x.time.Add(x.each)
+	return x.size, nil
+}
+
+func (x *paceTest) wakeAt(n int) bool {
+	x.lowAt = n
+	return !x.refuses
+}
+
+func (x *paceTest) tryRead([]byte) int {
+	x.tries++
+	return x.size
+}
+
+func newPaceTest(each time.Duration, size int) *paceTest {
+	x := &paceTest{time: time.Unix(1, 0), each: each, size: size, lowAt: 1}
+	x.p = pace{nc: x, quiet: x, now: func() time.Time { return x.time }, rest: func(d time.Duration) {
+		x.rests++
+		x.time = x.time.Add(d)
+	}}
+	return x
+}
+
+func (x *paceTest) read(t *testing.T, times int, streaming bool) {
+	t.Helper()
+	for range times {
+		if n, err := x.p.read(nil, streaming); n != x.size && x.size > 0 || err != nil {
+			t.Fatalf("read: %d, %v", n, err)
+		}
+		if x.p.resting != (x.lowAt > 1) {
+			t.Fatalf("resting is %v and the socket wakes at %d", x.p.resting, x.lowAt)
+		}
+	}
+}
+
+// TestPace: when a reader rests, and when not.
+func TestPace(t *testing.T) {
+	const fast, slow = 5 * time.Microsecond, 200 * time.Microsecond
+	t.Run("a fast stream", func(t *testing.T) {
+		x := newPaceTest(fast, 90)
+		x.read(t, 2*paceReads, true)
+		if !x.p.resting {
+			t.Fatal("it does not rest")
+		}
+		x.size = 4000
+		x.read(t, 10, true)
+		if x.rests != 10 || !x.p.resting {
+			t.Errorf("%d rests for 10 reads", x.rests)
+		}
+		x.size = 50_000 // there is more: no rest before the next read
+		x.read(t, 5, true)
+		if x.rests != 11 || !x.p.resting {
+			t.Errorf("%d rests, want 11", x.rests)
+		}
+		x.size = 300
+		x.read(t, 2, true)
+		if x.p.resting || x.tries != 17 {
+			t.Errorf("it goes on resting for little, %d tries", x.tries)
+		}
+	})
+	t.Run("a slow stream", func(t *testing.T) {
+		x := newPaceTest(slow, 90)
+		x.read(t, 1000, true)
+		if x.rests > 0 || x.p.resting {
+			t.Error("it rests")
+		}
+	})
+	t.Run("a client that waits for answers", func(t *testing.T) {
+		x := newPaceTest(fast, 90)
+		x.read(t, 1000, false)
+		if x.rests > 0 || x.p.resting {
+			t.Error("it rests")
+		}
+		x.read(t, 2*paceReads, true)
+		x.read(t, 1, false)
+		if x.rests > 0 || x.p.resting {
+			t.Error("it rests although the client waits")
+		}
+	})
+	t.Run("long reads", func(t *testing.T) {
+		x := newPaceTest(fast, 20_000)
+		x.read(t, 1000, true)
+		if x.rests > 0 || x.p.resting {
+			t.Error("it rests")
+		}
+	})
+	t.Run("nothing came", func(t *testing.T) {
+		x := newPaceTest(fast, 90)
+		x.read(t, 2*paceReads, true)
+		x.size = 0
+		x.read(t, 1, true) // waits as ever
+		if x.p.resting || x.rests != 1 {
+			t.Error("it goes on resting for nothing")
+		}
+	})
+	t.Run("a socket that cannot", func(t *testing.T) {
+		x := newPaceTest(fast, 90)
+		x.refuses = true
+		for range 1000 {
+			if _, err := x.p.read(nil, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.p.quiet = nil
+		for range 1000 {
+			if _, err := x.p.read(nil, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if x.p.resting {
+			t.Error("it rests")
+		}
+	})
+}
+
+// TestPaceOnSocket: whatever a client does after a fast stream, its bytes are read:
+// a socket that is told to be quiet must not stay so.
+func TestPaceOnSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	limit := time.Now().Add(20 * time.Second)
+	server.SetDeadline(limit)
+	var got atomic.Int64
+	var rested atomic.Bool
+	end := make(chan error, 1)
+	moved := make(chan struct{}, 1)
+	go func() {
+		p := newPace(server)
+		b := make([]byte, readBufferBytes)
+		for {
+			n, err := p.read(b, true)
+			got.Add(int64(n))
+			rested.Store(rested.Load() || p.resting)
+			select {
+			case moved <- struct{}{}:
+			default:
+			}
+			if err != nil {
+				end <- err
+				return
+			}
+		}
+	}()
+	sent := int64(0)
+	message := make([]byte, 90)
+	for round := range 30 {
+		n := 1
+		if round%3 == 0 {
+			n = 5000
+		}
+		for range n {
+			if _, err := client.Write(message); err != nil {
+				t.Fatal(err)
+			}
+			sent += int64(len(message))
+		}
+		for got.Load() < sent {
+			select {
+			case <-moved:
+			case <-time.After(time.Until(limit)):
+				t.Fatalf("round %d: %d of %d bytes were read", round, got.Load(), sent)
+			}
+		}
+	}
+	client.Close()
+	if err := <-end; !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	if newPace(server).quiet != nil && !rested.Load() {
+		t.Log("the reader has never rested: this machine is too slow for it")
+	}
+}
