@@ -169,13 +169,18 @@ func (f *flow) grow(n int) {
 	f.buf, f.start = bigger, 0
 }
 
+// close ends one side's use of the flow. A timer of that side would keep the flow in
+// memory for as long as it runs, which may be minutes.
 func (f *flow) close(byReader bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if byReader {
 		f.readerClosed = true
+		f.readLimit.end()
+		f.buf, f.start, f.used = nil, 0, 0 // nobody will read it
 	} else {
 		f.writerClosed = true
+		f.writeLimit.end()
 	}
 	f.change.Broadcast()
 }
@@ -185,11 +190,24 @@ type limit struct {
 	passed bool
 	timer  *time.Timer
 	number uint64 // number of the last set, so that an old timer does nothing
+	over   bool   // its side is closed: there is nothing to limit
+}
+
+// end is called with the flow's lock held.
+func (l *limit) end() {
+	l.over = true
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
 }
 
 func (l *limit) set(f *flow, t time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if l.over {
+		return
+	}
 	if l.timer != nil {
 		l.timer.Stop()
 		l.timer = nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"testing"
+	"time"
 )
 
 func TestWriteNow(t *testing.T) {
@@ -37,5 +38,21 @@ func TestWriteNow(t *testing.T) {
 	server.Close()
 	if _, err := end.WriteNow(piece); err == nil {
 		t.Fatal("no error after the peer is gone")
+	}
+}
+
+// A closed connection leaves no timer behind, which would keep it in memory.
+func TestClosedPipesHaveNoTimers(t *testing.T) {
+	client, server := pipe()
+	for _, conn := range []*pipeEnd{client.(*pipeEnd), server.(*pipeEnd)} {
+		conn.SetDeadline(time.Now().Add(time.Hour))
+		if conn.in.readLimit.timer == nil || conn.out.writeLimit.timer == nil {
+			t.Fatal("a deadline has no timer")
+		}
+		conn.Close()
+		conn.SetDeadline(time.Now().Add(time.Hour)) // clients do
+		if conn.in.readLimit.timer != nil || conn.out.writeLimit.timer != nil {
+			t.Fatal("a closed connection has a timer")
+		}
 	}
 }
