@@ -67,11 +67,11 @@ func (c *Conn) Cork() { c.raw.Cork() }
 // Uncork writes what was gathered since Cork.
 func (c *Conn) Uncork() { c.raw.Uncork() }
 
-// TryCork is Cork for who must not wait for the peer; TryUncork has to follow at
-// once. It may refuse.
+// TryCork is for who must not wait for the peer: nobody who writes does until
+// TryUncork, which has to follow at once. It may refuse.
 func (c *Conn) TryCork() bool { return c.raw.TryCork() }
 
-// TryUncork writes what was gathered since TryCork, without waiting for the peer.
+// TryUncork ends what TryCork began.
 func (c *Conn) TryUncork() { c.raw.TryUncork() }
 
 // Cut ends the connection without a word, as a network failure does.

@@ -14,9 +14,9 @@ const corkBytes = 64 << 10
 // write. Everything else that the client writes meanwhile, such as a heartbeat,
 // keeps its place and waits at most until the next Uncork.
 //
-// TryCork is for writers that must not wait for the peer: until TryUncork nobody
-// writes to the transport, so that nobody can hold them up, and what the transport
-// does not take at once is left to a goroutine.
+// TryCork is for writers that must not wait for the peer: until TryUncork everybody
+// writes what the transport takes at once, so that nobody can hold them up, and the
+// rest gathers and is left to a goroutine.
 type corked struct {
 	net.Conn
 	now func([]byte) (int, error) // writes what there is room for; nil if the transport cannot
@@ -40,7 +40,13 @@ func (c *corked) Write(b []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	if c.held || c.corks > 0 && len(c.buf)+len(b) <= corkBytes {
+	if c.held {
+		if err := c.writeNow(b); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
+	if c.corks > 0 && len(c.buf)+len(b) <= corkBytes {
 		c.buf = append(c.buf, b...)
 		return len(b), nil
 	}
@@ -69,9 +75,8 @@ func (c *corked) Uncork() {
 	c.settle()
 }
 
-// TryCork begins to gather, unless a write is under way or something has gathered,
-// or the transport cannot write without waiting. If it did, TryUncork has to follow
-// at once.
+// TryCork has writes not wait, unless one is under way or something has gathered, or
+// the transport can only wait. If it did, TryUncork has to follow at once.
 func (c *corked) TryCork() bool {
 	if c.now == nil || !c.mu.TryLock() {
 		return false
@@ -84,16 +89,30 @@ func (c *corked) TryCork() bool {
 	return true
 }
 
-// TryUncork writes what was gathered since TryCork, also by others.
+// writeNow writes what the transport takes at once and keeps the rest. The write
+// comes before the client goes on, which then wakes its heartbeat's goroutine: the
+// other way round that one would be moved to another processor for nothing.
+func (c *corked) writeNow(b []byte) error {
+	if len(c.buf) == 0 {
+		n, err := c.now(b)
+		if err != nil {
+			c.err = err
+			return err
+		}
+		b = b[n:]
+	}
+	c.buf = append(c.buf, b...)
+	return nil
+}
+
+// TryUncork ends what TryCork began. What the transport has not taken since, also
+// from others, is left to a goroutine.
 func (c *corked) TryUncork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = false
-	n, err := c.now(c.buf)
-	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
-	c.err = err
 	switch {
-	case err != nil:
+	case c.err != nil:
 		c.settle()
 	case len(c.buf) > 0:
 		go func() { // it ends with the connection at the latest
