@@ -24,39 +24,43 @@ type cost struct {
 
 func (c cost) perMessage() float64 { return float64(c.cpu.Nanoseconds()) / float64(c.messages) }
 
-// compare has two ways take turns and prints what the second costs next to the
-// first: over all turns, and of each pair of turns the lowest and the highest.
+// compare has two ways take turns and prints the medians: of what a message costs in
+// a turn, and of the ratio in a pair of turns, with the lowest and the highest.
 // prepare comes before each turn and is not measured.
 func (r *run) compare(what string, prepare func() error, direct, toolkit way) error {
-	var sum [2]cost
-	var ratios []float64
+	var costs [2][]float64 // nanoseconds a message
 	for round := range r.rounds + 1 {
-		var pair [2]float64
-		for i, w := range [2]way{direct, toolkit} {
+		for i := range 2 {
+			if round%2 == 1 { // each is the first of a pair as often as the other
+				i = 1 - i
+			}
 			err := prepare()
 			var c cost
 			if err == nil {
-				c, err = r.turn(w, i == 1 && round > 0)
+				c, err = r.turn([2]way{direct, toolkit}[i], i == 1 && round > 0)
 			}
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", what, [2]string{"direct", "toolkit"}[i], err)
 			}
-			if round == 0 { // everything is touched for the first time
-				continue
+			if round > 0 { // in the first everything is touched for the first time
+				costs[i] = append(costs[i], c.perMessage())
 			}
-			pair[i] = c.perMessage()
-			sum[i].messages += c.messages
-			sum[i].cpu += c.cpu
-		}
-		if round > 0 {
-			ratios = append(ratios, pair[1]/pair[0])
 		}
 	}
-	slices.Sort(ratios)
-	a, b := sum[0].perMessage(), sum[1].perMessage()
+	ratios := make([]float64, r.rounds)
+	for i := range ratios {
+		ratios[i] = costs[1][i] / costs[0][i]
+	}
+	ratio, a, b := median(ratios), median(costs[0]), median(costs[1])
 	r.row(what, fmt.Sprintf("%.2f µs, directly %.2f µs: %+.0f %% (%+.0f to %+.0f)", b/1000, a/1000,
-		percent(b/a), percent(ratios[0]), percent(ratios[len(ratios)-1])), "at most +25 %")
+		percent(ratio), percent(ratios[0]), percent(ratios[len(ratios)-1])), "at most +25 %")
 	return nil
+}
+
+// median sorts the values.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return (values[len(values)/2] + values[(len(values)-1)/2]) / 2
 }
 
 func percent(ratio float64) float64 { return math.Round((ratio - 1) * 100) }

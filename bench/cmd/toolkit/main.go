@@ -3,7 +3,7 @@
 // how punctual retries are, and what waiting retries take of the program's memory.
 //
 //	go run ./bench/cmd/toolkit
-//	go run ./bench/cmd/toolkit -only publish,consume -seconds 2 -rounds 5
+//	go run ./bench/cmd/toolkit -only publish,consume -seconds 1 -rounds 15
 //
 // Processor time is that of this process. With the broker in another process it
 // is that of the client alone; in this one, it is that of both. The two ways of
@@ -48,8 +48,8 @@ var figures = []struct {
 func main() {
 	only := flag.String("only", "", "`LIST` of publish, consume, async, retries, waiting; all if empty")
 	dir := flag.String("dir", "", "`DIRECTORY` for data; a temporary one if empty")
-	seconds := flag.Float64("seconds", 1, "length of a turn of publishing")
-	rounds := flag.Int("rounds", 5, "turns of each way")
+	seconds := flag.Float64("seconds", 0.5, "length of a turn of publishing")
+	rounds := flag.Int("rounds", 9, "turns of each way")
 	messages := flag.Int("messages", 50_000, "messages that a turn consumes")
 	retries := flag.Int("retries", 20, "seconds for which messages fail, 1,000 in each")
 	waiting := flag.Int("waiting", 100_000, "messages that wait for their retry")

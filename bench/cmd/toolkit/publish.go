@@ -191,7 +191,7 @@ func (r *run) asyncAt(window int) (err error) {
 	}
 	body := make([]byte, bodyBytes)
 	start, n := time.Now(), 0
-	for ; n%64 != 0 || n == 0 || time.Since(start) < 3*r.duration; n++ {
+	for ; n%64 != 0 || n == 0 || time.Since(start) < 6*r.duration; n++ {
 		if _, err := to.PublishAsync(ctx, body); err != nil {
 			return err
 		}
