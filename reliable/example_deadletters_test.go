@@ -38,7 +38,7 @@ func buried() (client *reliable.Client, dead *reliable.DeadLetters, end func()) 
 			return reliable.Permanent(fmt.Errorf("order %d is even", m.Body.ID))
 		}
 		return nil
-	})
+	}, reliable.Prefetch(1)) // one at a time, so that they die in order
 	check(err)
 	for range 5 {
 		<-handled
