@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
