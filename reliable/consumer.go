@@ -135,6 +135,7 @@ func consume(ctx context.Context, c *Client, from Queue, handle HandlerFunc, opt
 // and starts the goroutines.
 func (c *Consumer) begin(ctx context.Context) error {
 	var sub *subscription
+	begun := time.Now()
 	for epoch := uint64(0); sub == nil; {
 		conn, err := c.link.Conn(ctx, epoch)
 		if err != nil {
@@ -143,7 +144,7 @@ func (c *Consumer) begin(ctx context.Context) error {
 		sub, err = c.subscribe(ctx, conn)
 		switch {
 		case err == nil:
-		case ctx.Err() != nil || serverRefused(err):
+		case ctx.Err() != nil || serverRefused(err) && !serverRecovers(err, begun):
 			return fmt.Errorf("reliable: consume from %q: %w", c.queue.Name, err)
 		default:
 			select { // the connection broke off

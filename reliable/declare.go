@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -16,6 +17,7 @@ import (
 func (c *Client) Declare(ctx context.Context, t Topology) error {
 	c.declaring.Lock()
 	defer c.declaring.Unlock()
+	begun := time.Now()
 	for epoch := uint64(0); ; {
 		conn, err := c.publish.Conn(ctx, epoch)
 		if err != nil {
@@ -26,7 +28,7 @@ func (c *Client) Declare(ctx context.Context, t Topology) error {
 			c.declared.Add(t)
 			return nil
 		}
-		if ctx.Err() != nil || serverRefused(err) {
+		if ctx.Err() != nil || serverRefused(err) && !serverRecovers(err, begun) {
 			return err
 		}
 		select { // the connection broke off
@@ -42,6 +44,18 @@ func (c *Client) Declare(ctx context.Context, t Topology) error {
 func serverRefused(err error) bool {
 	var answer *amqp.Error
 	return errors.As(err, &answer) && answer.Server && answer.Code != amqp.ConnectionForced
+}
+
+// serverRecovery is how long internal errors of the server are taken for the end of
+// a crash. RabbitMQ closes connections with them while it listens again and a quorum
+// queue has no leader yet.
+const serverRecovery = 10 * time.Second
+
+// serverRecovers says that what was begun then is worth another try, on the next
+// connection, although the server has refused it with err.
+func serverRecovers(err error, begun time.Time) bool {
+	var answer *amqp.Error
+	return errors.As(err, &answer) && answer.Code == amqp.InternalError && time.Since(begun) < serverRecovery
 }
 
 // Topology is what Declare declares for the queues, with everything that their
