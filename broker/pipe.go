@@ -31,8 +31,8 @@ func (p *pipeEnd) Write(b []byte) (int, error) { return p.out.write(b) }
 func (p *pipeEnd) LocalAddr() net.Addr         { return pipeAddr }
 func (p *pipeEnd) RemoteAddr() net.Addr        { return pipeAddr }
 
-// WriteNow writes as much as there is room for, and does not wait. Package reliable
-// looks for it.
+// WriteNow writes as much as there is room for, and does not wait. Both ends
+// look for it: package reliable and amqpserver.
 func (p *pipeEnd) WriteNow(b []byte) (int, error) { return p.out.writeNow(b) }
 
 // Close ends both directions: the peer reads what was written, then EOF.

@@ -4,8 +4,5 @@ package amqpserver
 
 import "net"
 
-// tryWriterOf is nil for a connection that cannot do it: here sockets cannot.
-func tryWriterOf(nc net.Conn) tryWriter {
-	w, _ := nc.(tryWriter)
-	return w
-}
+// socketOf is nil for anything but a TCP or Unix socket, and here for those too.
+func socketOf(net.Conn) immediate { return nil }

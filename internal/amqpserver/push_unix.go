@@ -7,13 +7,15 @@ import (
 	"syscall"
 )
 
-// tryWriterOf is nil for a connection that cannot do it.
-func tryWriterOf(nc net.Conn) tryWriter {
-	if w, ok := nc.(tryWriter); ok {
-		return w
-	}
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
+// socketOf is nil for anything but a TCP or Unix socket.
+func socketOf(nc net.Conn) immediate {
+	var sc syscall.Conn
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		sc = nc
+	case *net.UnixConn:
+		sc = nc
+	default:
 		return nil
 	}
 	raw, err := sc.SyscallConn()
@@ -37,13 +39,16 @@ type socket struct {
 	err error
 }
 
-// TryWrite implements tryWriter.
-func (s *socket) TryWrite(b []byte) int {
+// WriteNow implements immediate.
+func (s *socket) WriteNow(b []byte) (int, error) {
 	s.b, s.n, s.err = b, 0, nil
 	err := s.raw.Write(s.try)
 	s.b = nil
-	if err != nil || s.err != nil {
-		return 0
+	if err == nil {
+		err = s.err
 	}
-	return s.n
+	if err != nil {
+		return 0, err
+	}
+	return s.n, nil
 }

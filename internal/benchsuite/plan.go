@@ -95,7 +95,7 @@ func (s *suite) isComplete(row *Row, round int, records []Record) bool {
 // What a run takes besides its duration, about.
 const (
 	overheadTime    = 700 * time.Millisecond // until the broker is calm, declaring, deleting
-	prefillRate     = 50_000                  // messages per second
+	prefillRate     = 50_000                 // messages per second
 	idleConnectRate = 2000
 	diskShare       = 4 // of the duration: one fourth
 )
