@@ -76,7 +76,7 @@ func (e *Engine) spillIndex(budgetBytes int64) {
 	slices.SortFunc(queues, func(a, b *Queue) int { return cmp.Compare(hot[b], hot[a]) })
 	// Below the budget by a margin, so that this is not about single pages. What is
 	// next to be consumed stays, unless the budget cannot be kept otherwise.
-	goal := budgetBytes / 4 * 3
+	goal := budgetBytes / 16 * 15
 	for _, keep := range []int{queue.WarmAhead, 0} {
 		for _, q := range queues {
 			if total <= goal || hot[q] < 2 {
