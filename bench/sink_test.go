@@ -71,6 +71,17 @@ type sinkOut struct {
 	closed bool
 }
 
+// output is that of the only consumer, who may come later than the first publish.
+func (s *sink) output() *sinkOut {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		s.out = &sinkOut{}
+		s.out.cond.L = &s.out.mu
+	}
+	return s.out
+}
+
 const sinkOutBytes = 1 << 20 // that may wait for a consumer
 
 func (o *sinkOut) add(b []byte) {
@@ -195,11 +206,7 @@ func (c *sinkConn) frame(f wire.Frame, raw []byte) error {
 		if err := c.send(f.Channel, &wire.BasicConsumeOk{ConsumerTag: "bench"}); err != nil {
 			return err
 		}
-		c.own = &sinkOut{}
-		c.own.cond.L = &c.own.mu
-		c.s.mu.Lock()
-		c.s.out = c.own
-		c.s.mu.Unlock()
+		c.own = c.s.output()
 		go c.own.write(c.nc)
 	}
 	return nil
@@ -208,12 +215,7 @@ func (c *sinkConn) frame(f wire.Frame, raw []byte) error {
 // flush ends a read.
 func (c *sinkConn) flush() error {
 	if len(c.batch) > 0 {
-		c.s.mu.Lock()
-		out := c.s.out
-		c.s.mu.Unlock()
-		if out != nil {
-			out.add(c.batch)
-		}
+		c.s.output().add(c.batch)
 		c.batch = c.batch[:0]
 	}
 	if !c.got || !c.confirms {
