@@ -48,7 +48,7 @@ func TestHeartbeats(t *testing.T) {
 		if f.Type != wire.FrameHeartbeat || f.Channel != 0 || len(f.Payload) != 0 {
 			t.Fatalf("%+v, want a heartbeat", f)
 		}
-		if gap := time.Since(last); gap > 1500*time.Millisecond {
+		if gap := time.Since(last); gap >= 2*time.Second { // a client cuts then
 			t.Errorf("silent for %s with heartbeats of 1 s", gap)
 		}
 	}
