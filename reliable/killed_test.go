@@ -150,7 +150,7 @@ func (k *killing) run(task childTask) (killed bool) {
 	for {
 		select {
 		case err := <-over:
-			if code := child.ProcessState.ExitCode(); code == 0 || code == 1 {
+			if child.ProcessState.Exited() {
 				k.t.Fatalf("the process ended by itself: %v\n%s", err, complaints.String())
 			}
 			return true
@@ -158,10 +158,11 @@ func (k *killing) run(task childTask) (killed bool) {
 			if !k.idle() {
 				continue
 			}
-			if err := end(); err != nil { // it can still die, of its last acknowledgement
-				return true
+			err := end()
+			if err != nil && child.ProcessState.Exited() {
+				k.t.Fatalf("the process ended with %v\n%s", err, complaints.String())
 			}
-			return false
+			return err != nil // it can still die, of its last acknowledgement
 		case <-late:
 			k.t.Fatalf("the messages were not handled within %v: %v\n%s", patience, k.depths(), complaints.String())
 		}
@@ -282,6 +283,7 @@ func runChild(task childTask) error {
 			}
 			return bucket.Put([]byte(m.ID), append(append([]byte{}, bucket.Get([]byte(m.ID))...), 'x'))
 		}
+		var err error
 		if task.InTx {
 			err = effect(boltstore.TxFrom(ctx))
 		} else {
