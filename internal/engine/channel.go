@@ -210,12 +210,7 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.confirms.Wait(pos, ch.nacks)
 	ch.confirmMu.Unlock()
 	ch.nacks = ch.nacks[:0]
-	if pos > e.durable() {
-		e.awaitDurable(ch)
-	}
-	// Registered first, looked at second: a sync that ended in between has
-	// either seen the registration or is seen here.
-	ch.releaseConfirms(e.durable())
+	e.releaseOrAwait(ch, e.durable())
 }
 
 // releaseConfirms sends what may be confirmed now. It reports whether more

@@ -233,24 +233,27 @@ func (e *Engine) releaseUpTo(durable session.Position) {
 	clear(e.waiting)
 	e.waitingMu.Unlock()
 	for _, ch := range chs {
-		// A channel with later publishes goes back on the list. Put there first,
-		// looked at second, as in Channel.closeRun.
-		for at := durable; ch.releaseConfirms(at); {
-			e.awaitDurable(ch)
-			now := e.durable()
-			if now <= at {
-				break
-			}
-			at = now
-		}
+		e.releaseOrAwait(ch, durable)
 	}
 }
 
-// awaitDurable puts a channel on the list for releaseConfirms.
-func (e *Engine) awaitDurable(ch *Channel) {
-	e.waitingMu.Lock()
-	e.waiting[ch] = struct{}{}
-	e.waitingMu.Unlock()
+// releaseOrAwait sends what waits for positions up to durable, and puts a channel
+// with later publishes on the list for releaseConfirms. Put there first, looked at
+// second: a sync that ends in between has either seen the channel there or is seen
+// here. What is left decides, not the position of the last run: that may have had
+// nothing to write and wait for an earlier one, and HoldConfirms takes back what
+// was durable a moment ago.
+func (e *Engine) releaseOrAwait(ch *Channel, durable session.Position) {
+	for ch.releaseConfirms(durable) {
+		e.waitingMu.Lock()
+		e.waiting[ch] = struct{}{}
+		e.waitingMu.Unlock()
+		now := e.durable()
+		if now <= durable {
+			return
+		}
+		durable = now
+	}
 }
 
 // deleteUnused deletes a queue whose last consumer left, or that expired,
