@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen.
-const patience = 30 * time.Second
+const patience = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -30,6 +30,7 @@ type rig struct {
 	*Server
 	engine *engine.Engine
 	addr   string
+	dial   func() (net.Conn, error)
 	served chan struct{}
 }
 
@@ -48,6 +49,36 @@ func newQuietRig(t testing.TB, c Config, memoryLimitBytes int64, quiet time.Dura
 
 // newRigOn is newQuietRig with an engine's configuration.
 func newRigOn(t testing.TB, c Config, ec engine.Config, quiet time.Duration) *rig {
+	t.Helper()
+	r := newUnservedRig(t, c, ec, quiet)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = l.Addr().String()
+	r.dial = func() (net.Conn, error) { return net.Dial("tcp", r.addr) }
+	go func() {
+		r.Serve(l)
+		close(r.served)
+	}()
+	return r
+}
+
+// newPipeRig starts a server without sockets, for testing/synctest: nothing is
+// buffered between it and its clients.
+func newPipeRig(t testing.TB, quiet time.Duration) *rig {
+	t.Helper()
+	r := newUnservedRig(t, Config{}, engine.Config{}, quiet)
+	r.dial = func() (net.Conn, error) {
+		client, server := net.Pipe()
+		r.ServeConn(server)
+		return client, nil
+	}
+	close(r.served)
+	return r
+}
+
+func newUnservedRig(t testing.TB, c Config, ec engine.Config, quiet time.Duration) *rig {
 	t.Helper()
 	ec.VHosts = []string{"/"}
 	e, err := engine.New(ec)
@@ -68,16 +99,8 @@ func newRigOn(t testing.TB, c Config, ec engine.Config, quiet time.Duration) *ri
 	if c.HandshakeTimeout == 0 {
 		c.HandshakeTimeout = patience
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{Server: New(c), engine: c.Engine, addr: l.Addr().String(), served: make(chan struct{})}
+	r := &rig{Server: New(c), engine: c.Engine, served: make(chan struct{})}
 	r.quiet = quiet
-	go func() {
-		r.Serve(l)
-		close(r.served)
-	}()
 	t.Cleanup(r.stop)
 	return r
 }
@@ -113,7 +136,7 @@ type raw struct {
 
 func (r *rig) connect(t testing.TB) *raw {
 	t.Helper()
-	nc, err := net.Dial("tcp", r.addr)
+	nc, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -307,6 +307,7 @@ func TestDeafAsker(t *testing.T) {
 				}
 				c.sync(1)
 				before := liveHeapBytes()
+				c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10) // little is needed to fill it
 				sent := c.pipelined(bytes.Repeat(question, 50<<20/len(question)))
 				eventually(t, "the server does not listen any more", func() bool { return r.heldReaders() == 1 })
 				if grown := liveHeapBytes() - before - 50<<20; grown > 12<<20 {

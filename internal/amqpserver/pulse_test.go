@@ -4,61 +4,82 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// beatAlong sends heartbeats until the connection ends, as a client that lives.
-func (c *raw) beatAlong(every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		if _, err := c.Write(wire.AppendHeartbeat(nil)); err != nil {
-			return
-		}
-		<-tick.C
-	}
-}
-
-// TestHeartbeats runs in real time with the shortest interval there is, 1 s, on
-// several connections at once.
-func TestHeartbeats(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, Config{}, 0)
-	deaf := r.consumeDeaf(t, 1)
-	go deaf.beatAlong(400 * time.Millisecond)
-	silent := r.open(t, tuning{heartbeatSeconds: 1})
-	c := r.open(t, tuning{heartbeatSeconds: 1})
-	go c.beatAlong(400 * time.Millisecond)
-
+// beatAlong sends heartbeats, as a client that lives, until the connection or the
+// test ends. How long that took comes when the connection has ended.
+func (c *raw) beatAlong(t *testing.T, every time.Duration) <-chan time.Duration {
 	began := time.Now()
 	cut := make(chan time.Duration, 1)
+	stop, done := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { // no ticker wakes it any more in a bubble whose test has returned
+		close(stop)
+		c.Close()
+		<-done
+	})
 	go func() {
-		io.Copy(io.Discard, silent) // until it ends
-		cut <- time.Since(began)
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			if _, err := c.Write(wire.AppendHeartbeat(nil)); err != nil {
+				cut <- time.Since(began)
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
 	}()
-	// Something comes at least once per interval, and a client that only sends
-	// heartbeats lives.
-	for last := began; last.Sub(began) < 3*time.Second; last = time.Now() {
-		f, err := c.frame()
-		if err != nil {
-			t.Fatalf("cut after %s: %v", time.Since(began), err)
+	return cut
+}
+
+// TestHeartbeats: with an interval of 1 s the server beats in each, and gives up a
+// client that is silent for two, or never reads.
+func TestHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const every = 100 * time.Millisecond
+		r := newPipeRig(t, quietBeat)
+		deafCut := r.consumeDeaf(t, 1).beatAlong(t, every)
+		silent := r.open(t, tuning{heartbeatSeconds: 1})
+		c := r.open(t, tuning{heartbeatSeconds: 1})
+		c.beatAlong(t, every)
+
+		began := time.Now()
+		silentCut := make(chan time.Duration, 1)
+		go func() {
+			io.Copy(io.Discard, silent) // until it ends
+			silentCut <- time.Since(began)
+		}()
+		for last := began; last.Sub(began) < 10*time.Second; last = time.Now() {
+			f, err := c.frame()
+			if err != nil {
+				t.Fatalf("a client that beats is cut after %s: %v", time.Since(began), err)
+			}
+			if f.Type != wire.FrameHeartbeat || f.Channel != 0 || len(f.Payload) != 0 {
+				t.Fatalf("%+v, want a heartbeat", f)
+			}
+			if gap := time.Since(last); gap > time.Second {
+				t.Errorf("silent for %s with heartbeats of 1 s", gap)
+			}
 		}
-		if f.Type != wire.FrameHeartbeat || f.Channel != 0 || len(f.Payload) != 0 {
-			t.Fatalf("%+v, want a heartbeat", f)
+		if took := <-silentCut; took < 2*time.Second || took > 2500*time.Millisecond {
+			t.Errorf("a silent client was cut after %s, want two intervals of 1 s", took)
 		}
-		if gap := time.Since(last); gap >= 2*time.Second { // a client cuts then
-			t.Errorf("silent for %s with heartbeats of 1 s", gap)
+		if took := <-deafCut; took < 2*time.Second || took > 2500*time.Millisecond+every {
+			t.Errorf("a client that does not read was cut after %s, want two intervals of 1 s", took)
 		}
-	}
-	c.sync(1)
-	// A client that is silent is cut after two intervals, and not before.
-	if took := <-cut; took < 1500*time.Millisecond || took > 6*time.Second {
-		t.Errorf("a silent client was cut after %s, want two intervals of 1 s", took)
-	}
-	// One that beats but does not read is cut in the end.
-	eventually(t, "the deaf client is cut", func() bool { return r.ConnCount() == 2 })
+		if n := r.ConnCount(); n != 2 {
+			t.Errorf("%d connections, want the one that beats and the one without heartbeats", n)
+		}
+		c.sync(1)
+	})
 }
 
 // TestNoHeartbeat: a client that negotiated none hears none, however long it is
