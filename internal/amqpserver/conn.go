@@ -102,14 +102,14 @@ func (c *conn) readLoop() {
 		if !c.handleBuffered() {
 			return
 		}
-		streaming := c.eng.EndRead(short)
+		streaming, unconfirmed := c.eng.EndRead(short)
 		if err := c.eng.Coming(c.settle(), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
 			c.fail(0, err)
 		}
 		answered := c.eng.Out.Push(push)
 		c.eng.Out.WaitRoom()
 		c.eng.AwaitUnblocked()
-		n, err := pace.read(c.buf[c.w:], streaming)
+		n, err := pace.read(c.buf[c.w:], streaming, unconfirmed)
 		c.w += n
 		if err != nil && n == 0 {
 			if e := c.asked.Swap(nil); e != nil && !c.closing {

@@ -16,11 +16,19 @@ const (
 	restLowBytes = 1 << 10
 	// restHighBytes: after a read of more, the next follows at once.
 	restHighBytes = 32 << 10
+	// restWindow: a client that waits for the confirms of fewer publishes sends too
+	// little in a rest.
+	restWindow = 32
+	// Of restLooks rests, half may find the client with its window full.
+	restLooks = 16
+	// patienceReads bounds how many short reads it takes until a client that waited for
+	// its window is tried again.
+	patienceReads = paceReads << 10
 )
 
 // pace reads from a connection's socket, and rests between reads where that is
-// better for everybody. A client that streams, that is publishes without confirms,
-// mostly writes once per message. A reader that always waits for it would be woken
+// better for everybody. A client that streams, that is publishes without waiting for
+// each confirm, mostly writes once per message. A reader that always waits for it would be woken
 // for each, and waking costs more than the message, on both sides. So a reader that
 // has been woken very often lately rests a moment before each read, without being
 // woken, and then finds many messages. It belongs to the reader.
@@ -33,6 +41,10 @@ type pace struct {
 	last    int       // bytes of the last read
 	short   int       // short reads since began
 	began   time.Time // zero at first
+
+	looks, full int    // rests of this round, and those that found most unconfirmed
+	most        uint64 // unconfirmed publishes in this round of looks
+	penalty     int    // short reads more until the next time of rests, once a window was full
 }
 
 // quietSocket is a socket that can be told not to wake its reader for little.
@@ -50,11 +62,11 @@ func newPace(nc net.Conn) pace {
 }
 
 // read reads. streaming says that the client waits for nothing that came with the
-// last read.
-func (p *pace) read(b []byte, streaming bool) (int, error) {
+// last read but confirms, and unconfirmed for how many, 0 without confirms.
+func (p *pace) read(b []byte, streaming bool, unconfirmed uint64) (int, error) {
 	if p.resting {
 		n := 0
-		if streaming {
+		if streaming && !p.windowFull(unconfirmed) {
 			n = p.restAndRead(b)
 		}
 		if n == 0 {
@@ -68,10 +80,32 @@ func (p *pace) read(b []byte, streaming bool) (int, error) {
 		}
 	}
 	n, err := p.nc.Read(b)
-	if streaming && p.quiet != nil && n < shortReadBytes {
+	if streaming && p.quiet != nil && n < shortReadBytes && (unconfirmed == 0 || unconfirmed >= restWindow) {
 		p.count()
 	}
 	return n, err
+}
+
+// windowFull notes how many publishes are unconfirmed after a rest, and tells whether
+// the client has waited for confirms during most of the last ones.
+func (p *pace) windowFull(unconfirmed uint64) bool {
+	if unconfirmed > p.most {
+		p.most, p.full = unconfirmed, 0
+	}
+	if unconfirmed == p.most && unconfirmed > 0 {
+		p.full++
+	}
+	if p.looks++; p.looks < restLooks {
+		return false
+	}
+	full := p.full >= restLooks/2
+	if p.looks, p.full, p.most = 0, 0, 0; full {
+		p.penalty = min(2*p.penalty+paceReads, patienceReads)
+		p.short = -p.penalty
+	} else {
+		p.penalty = 0
+	}
+	return full
 }
 
 // restAndRead rests, unless the last read has brought much, and reads.

@@ -20,6 +20,8 @@ type paceTest struct {
 	rests   int
 	lowAt   int
 	refuses bool
+	open    func(read int) uint64 // publishes that are unconfirmed then; nil: none ever
+	reads   int
 }
 
 func (x *paceTest) Read(b []byte) (int, error) {
@@ -49,7 +51,12 @@ func newPaceTest(each time.Duration, size int) *paceTest {
 func (x *paceTest) read(t *testing.T, times int, streaming bool) {
 	t.Helper()
 	for range times {
-		if n, err := x.p.read(nil, streaming); n != x.size && x.size > 0 || err != nil {
+		unconfirmed := uint64(0)
+		if x.open != nil {
+			unconfirmed = x.open(x.reads)
+		}
+		x.reads++
+		if n, err := x.p.read(nil, streaming, unconfirmed); n != x.size && x.size > 0 || err != nil {
 			t.Fatalf("read: %d, %v", n, err)
 		}
 		if x.p.resting != (x.lowAt > 1) {
@@ -122,18 +129,56 @@ func TestPace(t *testing.T) {
 		x := newPaceTest(fast, 90)
 		x.refuses = true
 		for range 1000 {
-			if _, err := x.p.read(nil, true); err != nil {
+			if _, err := x.p.read(nil, true, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
 		x.p.quiet = nil
 		for range 1000 {
-			if _, err := x.p.read(nil, true); err != nil {
+			if _, err := x.p.read(nil, true, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if x.p.resting {
 			t.Error("it rests")
+		}
+	})
+}
+
+// TestPaceWindow: a client with confirms is read with rests if its window outlasts
+// them, and hardly ever if it does not.
+func TestPaceWindow(t *testing.T) {
+	const reads = 100_000
+	for _, c := range []struct {
+		name        string
+		open        func(read int) uint64
+		least, most int // rests
+	}{
+		{"no confirms", nil, reads - 2*paceReads, reads},
+		{"a window that is never full", func(n int) uint64 { return uint64(300 + n*37%200) }, reads - 2*paceReads, reads},
+		{"one that is full now and then", func(n int) uint64 { return uint64(min(256, 100+n*37%200)) }, reads - 2*paceReads, reads},
+		{"one that is full at each rest", func(int) uint64 { return 100 }, restLooks, 12 * restLooks},
+		{"one that is full at most", func(n int) uint64 { return uint64(min(100, 80+n%7*10)) }, restLooks, 12 * restLooks},
+		{"a small window", func(int) uint64 { return restWindow - 1 }, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newPaceTest(5*time.Microsecond, restLowBytes)
+			x.open = c.open
+			x.read(t, reads, true)
+			if x.rests < c.least || x.rests > c.most {
+				t.Errorf("%d rests in %d reads, want %d to %d", x.rests, reads, c.least, c.most)
+			}
+		})
+	}
+	t.Run("a window that grows", func(t *testing.T) {
+		x := newPaceTest(5*time.Microsecond, restLowBytes)
+		x.open = func(int) uint64 { return 100 }
+		x.read(t, reads, true)
+		x.open = func(n int) uint64 { return uint64(300 + n*37%200) }
+		before := x.rests
+		x.read(t, 3*patienceReads, true)
+		if x.rests-before < patienceReads {
+			t.Errorf("%d rests more in %d reads", x.rests-before, 3*patienceReads)
 		}
 	})
 }
@@ -166,7 +211,7 @@ func TestPaceOnSocket(t *testing.T) {
 		p := newPace(server)
 		b := make([]byte, readBufferBytes)
 		for {
-			n, err := p.read(b, true)
+			n, err := p.read(b, true, 0)
 			got.Add(int64(n))
 			rested.Store(rested.Load() || p.resting)
 			select {

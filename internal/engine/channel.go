@@ -208,6 +208,7 @@ func (ch *Channel) closeRun(pos session.Position) {
 	ch.confirmMu.Lock()
 	ch.conn.pipelined = ch.conn.pipelined || ch.confirms.Waiting()
 	ch.confirms.Wait(pos, ch.nacks)
+	ch.conn.unconfirmed = max(ch.conn.unconfirmed, ch.confirms.Open())
 	ch.confirmMu.Unlock()
 	ch.nacks = ch.nacks[:0]
 	e.releaseOrAwait(ch, e.durable())

@@ -57,15 +57,18 @@ type Conn struct {
 	publishedInAlarm bool
 	// pipelined: in the running read something was published while earlier publishes
 	// of its channel had not been confirmed.
-	pipelined  bool
-	coming     int64 // bytes of bodies that are not complete
-	readerHeld atomic.Bool
-	opened     time.Time
-	tally      connTally
-	traffic    traffic
-	name       string
-	meter      sharedMeter
-	woken      atomic.Bool // the connection is ending: no alarm holds its reader
+	pipelined bool
+	// unconfirmed is the most that a channel waited for when the running read's
+	// publishes had been taken.
+	unconfirmed uint64
+	coming      int64 // bytes of bodies that are not complete
+	readerHeld  atomic.Bool
+	opened      time.Time
+	tally       connTally
+	traffic     traffic
+	name        string
+	meter       sharedMeter
+	woken       atomic.Bool // the connection is ending: no alarm holds its reader
 }
 
 // Open adds a connection to a virtual host.

@@ -372,18 +372,20 @@ func (c *Conn) waitRoom() {
 // has just published, and nobody is served sooner than by bringing that to the disk
 // right here.
 //
-// It reports whether the client streams: it publishes, and waits for nothing.
-func (c *Conn) EndRead(lone bool) (streaming bool) {
-	streaming = len(c.run.groups) > 0 && len(c.run.channels) == 0 && len(c.run.settling) == 0
+// It reports whether the client streams: it publishes, and waits for nothing but
+// confirms, of which unconfirmed are the most that a channel waited for.
+func (c *Conn) EndRead(lone bool) (streaming bool, unconfirmed uint64) {
+	streaming = len(c.run.groups) > 0 && len(c.run.settling) == 0
+	c.unconfirmed = 0
 	if c.e.disk == nil {
 		c.Flush()
-		return streaming
+		return streaming, c.unconfirmed
 	}
 	c.w.late, c.pipelined = true, false
 	c.Flush()
 	c.w.late = false
 	c.e.disk.Commit(lone && !c.pipelined)
-	return streaming
+	return streaming, c.unconfirmed
 }
 
 // flushPublishes applies the groups and registers the confirms.
