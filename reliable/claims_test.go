@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,128 +15,13 @@ import (
 
 	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dedup"
 	"github.com/warrenmq/warren/reliable/dedup/boltstore"
 )
 
 // The claims that the package makes, each at a size that suits every day.
-
-// saboteur is a dialer whose connections break after a number of bytes.
-type saboteur struct {
-	to  reliable.Dialer
-	now bool // its connections can write without waiting, so that publishers write lone messages themselves
-
-	mu     sync.Mutex
-	toGo   int // bytes until the next cut; negative means never
-	writes bool
-	cuts   int
-	open   map[net.Conn]bool
-}
-
-// cutAll cuts all connections now.
-func (s *saboteur) cutAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.open {
-		conn.Close()
-	}
-	clear(s.open)
-}
-
-// arm has a connection cut after n more bytes that the client writes, or reads.
-func (s *saboteur) arm(n int, writes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.toGo, s.writes = n, writes
-}
-
-// fired says whether the cut took place, and takes back one that did not.
-func (s *saboteur) fired() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fired := s.toGo < 0
-	s.toGo = -1
-	return fired
-}
-
-// pass counts n bytes, and returns how many of them may still pass.
-func (s *saboteur) pass(n int, write bool) (may int, cut bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.toGo < 0 || write != s.writes {
-		return n, false
-	}
-	if n <= s.toGo {
-		s.toGo -= n
-		return n, false
-	}
-	may = s.toGo
-	s.toGo = -1
-	s.cuts++
-	return may, true
-}
-
-func (s *saboteur) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := s.to.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = make(map[net.Conn]bool)
-	}
-	s.open[conn] = true
-	if s.now {
-		return &sabotagedNow{sabotaged{conn, s}}, nil
-	}
-	return &sabotaged{conn, s}, nil
-}
-
-func (c *sabotaged) Close() error {
-	c.s.mu.Lock()
-	delete(c.s.open, c.Conn)
-	c.s.mu.Unlock()
-	return c.Conn.Close()
-}
-
-type sabotaged struct {
-	net.Conn
-	s *saboteur
-}
-
-func (c *sabotaged) Write(b []byte) (int, error) {
-	may, cut := c.s.pass(len(b), true)
-	n, err := c.Conn.Write(b[:may])
-	if cut {
-		c.Conn.Close()
-		return n, errors.New("cut")
-	}
-	return n, err
-}
-
-type sabotagedNow struct{ sabotaged }
-
-func (c *sabotagedNow) WriteNow(b []byte) (int, error) {
-	may, cut := c.s.pass(len(b), true)
-	n, err := c.Conn.(interface{ WriteNow([]byte) (int, error) }).WriteNow(b[:may])
-	if cut {
-		c.Conn.Close()
-		return n, errors.New("cut")
-	}
-	return n, err
-}
-
-func (c *sabotaged) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	may, cut := c.s.pass(n, false)
-	if cut {
-		c.Conn.Close()
-		return may, errors.New("cut")
-	}
-	return n, err
-}
 
 // connected waits until the client works, so that the next cut does not fall into its
 // login.
@@ -157,26 +41,29 @@ func TestClaimConfirmedIsThere(t *testing.T) {
 
 func claimConfirmedIsThere(t *testing.T, now bool) {
 	b := brokertest.New(t)
-	s := &saboteur{to: b, now: now, toGo: -1}
+	s := claimtest.NewSaboteur(b)
+	if now {
+		s = claimtest.NewSaboteurNow(b)
+	}
 	c := open(t, s)
 	p := publisher[string](t, c, reliable.ToQueue(orders))
 	confirmed := map[string]bool{}
 	for _, writes := range []bool{true, false} {
 		for n := 0; ; n++ {
 			connected(t, c)
-			s.arm(n, writes)
+			s.Arm(n, writes)
 			id := fmt.Sprintf("%v-%d", writes, n)
 			if err := p.Publish(within(t, patience), "body", reliable.ID(id)); err != nil {
 				t.Fatalf("%s: %v", id, err)
 			}
 			confirmed[id] = true
-			if !s.fired() {
+			if !s.Off() {
 				break
 			}
 		}
 	}
-	if s.cuts < 100 {
-		t.Errorf("only %d cuts", s.cuts)
+	if s.Count() < 100 {
+		t.Errorf("only %d cuts", s.Count())
 	}
 	arrived := map[string]int{}
 	for _, d := range drain(t, plain(t, b), "orders") {
@@ -228,7 +115,7 @@ func TestClaimConfirmedSurvivesCrashes(t *testing.T) {
 // handler, copy, confirm and acknowledgement; each message has one outcome.
 func TestClaimRetryNeitherLosesNorForks(t *testing.T) {
 	b := brokertest.New(t)
-	s := &saboteur{to: b, toGo: -1}
+	s := claimtest.NewSaboteur(b)
 	c := open(t, s)
 	var mu sync.Mutex
 	runs, done := map[string]int{}, map[string]int{}
@@ -252,7 +139,7 @@ func TestClaimRetryNeitherLosesNorForks(t *testing.T) {
 	for _, writes := range []bool{true, false} {
 		for n := 0; n < 1200; n += 11 {
 			connected(t, c)
-			s.arm(n, writes)
+			s.Arm(n, writes)
 			id, body := fmt.Sprintf("%v-%d", writes, n), "lives"
 			if n%2 == 1 {
 				body, deaths[id] = "dies", true
@@ -263,23 +150,21 @@ func TestClaimRetryNeitherLosesNorForks(t *testing.T) {
 			until(t, id+" has an outcome, or the connection is cut", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				return done[id] > 0 || runs[id] > 1 || s.toGo < 0
+				return done[id] > 0 || runs[id] > 1 || !s.Armed()
 			})
 		}
 	}
-	s.fired() // no more cuts
+	s.Off() // no more cuts
 	var letters []reliable.DeadLetter
 	until(t, "all have an outcome", func() bool {
 		b.Clock.Advance(time.Second) // for those that look again later
-		letters, _ = scan(dead, reliable.Filter{Match: func(d *reliable.DeadLetter) bool { return !d.Duplicate }})
+		letters, _ = claimtest.Scan(dead, reliable.Filter{Match: func(d *reliable.DeadLetter) bool { return !d.Duplicate }})
 		mu.Lock()
 		defer mu.Unlock()
 		return len(done)+len(letters) >= 2*110
 	})
-	if s.cuts < 50 {
-		t.Errorf("only %d cuts", s.cuts)
+	if s.Count() < 50 {
+		t.Errorf("only %d cuts", s.Count())
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -423,12 +308,12 @@ func TestClaimDrainCostsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var attempts log[int]
-	consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error { attempts.add(m.Attempt); return nil })
-	until(t, "all are handled", func() bool { return attempts.len() == messages })
-	for _, n := range attempts.all() {
+	var attempts claimtest.Log[int]
+	consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error { attempts.Add(m.Attempt); return nil })
+	until(t, "all are handled", func() bool { return attempts.Len() == messages })
+	for _, n := range attempts.All() {
 		if n != 1 {
-			t.Fatalf("attempts: %v", attempts.all())
+			t.Fatalf("attempts: %v", attempts.All())
 		}
 	}
 	if n := count(t, plain(t, b), "orders.dlq"); n != 0 {
@@ -464,7 +349,10 @@ func TestPoisonEndsAtTheDeliveryLimit(t *testing.T) {
 		}
 	}
 	var letters []reliable.DeadLetter
-	until(t, "it is a dead letter", func() bool { letters, _ = scan(c.DeadLetters(q), reliable.Filter{}); return len(letters) == 1 })
+	until(t, "it is a dead letter", func() bool {
+		letters, _ = claimtest.Scan(c.DeadLetters(q), reliable.Filter{})
+		return len(letters) == 1
+	})
 	if letters[0].Reason != "delivery_limit" || letters[0].Queue != "orders" {
 		t.Errorf("%+v", letters[0])
 	}

@@ -14,6 +14,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -25,27 +26,6 @@ func consume[T any](t testing.TB, c *reliable.Client, q reliable.Queue, h reliab
 	}
 	return consumer
 }
-
-// log collects what handlers saw.
-type log[T any] struct {
-	mu   sync.Mutex
-	list []T
-}
-
-func (l *log[T]) add(v T) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.list = append(l.list, v)
-	return len(l.list)
-}
-
-func (l *log[T]) all() []T {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.list)
-}
-
-func (l *log[T]) len() int { return len(l.all()) }
 
 // count is how many messages are in a queue, ready or not.
 func count(t testing.TB, ch *amqp.Channel, queue string) int {
@@ -74,23 +54,23 @@ func publishAll(t testing.TB, p *reliable.Publisher[order], n int) {
 func TestConsume(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var got log[*reliable.Message[order]]
+	var got claimtest.Log[*reliable.Message[order]]
 	consumer := consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		got.add(m)
+		got.Add(m)
 		return nil
 	}, reliable.Concurrency(4))
 	if err := c.WaitReady(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 1000)
-	until(t, "all are handled", func() bool { return got.len() == 1000 })
+	until(t, "all are handled", func() bool { return got.Len() == 1000 })
 	if err := consumer.Stop(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(t, plain(t, b), "orders"); n != 0 {
 		t.Fatalf("%d messages were not acknowledged", n)
 	}
-	m := got.all()[0]
+	m := got.All()[0]
 	if m.Attempt != 1 || m.Generation != 0 || m.Key != "orders" || m.Exchange != "" || m.Queue != "orders" || len(m.ID) != 36 || m.Type != "order" || m.Redelivered {
 		t.Errorf("%+v", m.Delivery)
 	}
@@ -102,7 +82,7 @@ func TestDecisions(t *testing.T) {
 	c := open(t, b)
 	cause := errors.New("cause")
 	var attempts sync.Map
-	var done log[int]
+	var done claimtest.Log[int]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
 		attempts.Store(m.Body.ID, m.Attempt)
 		switch m.Body.ID {
@@ -123,25 +103,25 @@ func TestDecisions(t *testing.T) {
 		case 6:
 			return fmt.Errorf("wrapped: %w", reliable.Permanent(cause))
 		}
-		done.add(m.Body.ID)
+		done.Add(m.Body.ID)
 		return nil
 	}, reliable.Retry(reliable.RetryPolicy{MaxAttempts: 2, Backoff: reliable.Schedule(time.Minute)}))
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 7)
 	ch := plain(t, b)
 	until(t, "two dead letters", func() bool { return count(t, ch, "orders.dlq") == 2 })
 	until(t, "three wait", func() bool { return count(t, ch, "orders") == 0 && waiting(t, ch) == 3 })
-	if got := done.all(); !slices.Equal(got, []int{0}) {
+	if got := done.All(); !slices.Equal(got, []int{0}) {
 		t.Errorf("done: %v", got)
 	}
 	for range 350 { // a bit less than an hour
 		b.Clock.Advance(10 * time.Second)
 	}
-	if got := done.all(); !slices.Equal(got, []int{0}) {
+	if got := done.All(); !slices.Equal(got, []int{0}) {
 		t.Errorf("done before the hour: %v", got)
 	}
 	until(t, "the others are done", func() bool {
 		b.Clock.Advance(10 * time.Second)
-		return done.len() == 3
+		return done.Len() == 3
 	})
 	until(t, "the panic is a dead letter", func() bool { return count(t, ch, "orders.dlq") == 3 })
 	for id, want := range map[int]int{3: 2, 4: 1, 5: 2} {
@@ -221,9 +201,9 @@ func TestStaleAcknowledgements(t *testing.T) {
 func TestResubscribesAfterServerCancel(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var got log[int]
+	var got claimtest.Log[int]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		got.add(m.Body.ID)
+		got.Add(m.Body.ID)
 		return nil
 	})
 	ch := plain(t, b)
@@ -241,7 +221,7 @@ func TestResubscribesAfterServerCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 3)
-	until(t, "its messages are handled", func() bool { return got.len() == 3 })
+	until(t, "its messages are handled", func() bool { return got.Len() == 3 })
 }
 
 func TestConcurrencyIsExact(t *testing.T) {
@@ -327,17 +307,17 @@ func TestTimeout(t *testing.T) {
 func TestInProcess(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var seen log[string]
+	var seen claimtest.Log[string]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		seen.add(fmt.Sprint(m.Body.ID, "/", m.Attempt, "/", m.LastError))
+		seen.Add(fmt.Sprint(m.Body.ID, "/", m.Attempt, "/", m.LastError))
 		if m.Body.ID == 0 && m.Attempt < 3 {
 			return fmt.Errorf("failure %d", m.Attempt)
 		}
 		return nil
 	}, reliable.Retry(reliable.RetryPolicy{Backoff: reliable.Schedule(time.Millisecond), InProcess: time.Second}))
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 2)
-	until(t, "both are done", func() bool { return seen.len() == 4 })
-	if got := seen.all(); !slices.Equal(got, []string{"0/1/", "0/2/failure 1", "0/3/failure 2", "1/1/"}) {
+	until(t, "both are done", func() bool { return seen.Len() == 4 })
+	if got := seen.All(); !slices.Equal(got, []string{"0/1/", "0/2/failure 1", "0/3/failure 2", "1/1/"}) {
 		t.Errorf("%q", got)
 	}
 }
@@ -348,22 +328,22 @@ func TestPause(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	var failed atomic.Int32
-	var attempts log[int]
+	var attempts claimtest.Log[int]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
 		if down.Load() {
 			failed.Add(1)
 			return reliable.Pause(errors.New("the database is away"), 300*time.Millisecond)
 		}
-		attempts.add(m.Attempt)
+		attempts.Add(m.Attempt)
 		return nil
 	})
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 20)
 	until(t, "the consumer pauses", func() bool { return failed.Load() > 0 && c.Ready() != nil })
 	down.Store(false)
-	until(t, "all are handled", func() bool { return attempts.len() == 20 })
-	for _, n := range attempts.all() {
+	until(t, "all are handled", func() bool { return attempts.Len() == 20 })
+	for _, n := range attempts.All() {
 		if n != 1 {
-			t.Fatalf("a pause has counted: attempts %v", attempts.all())
+			t.Fatalf("a pause has counted: attempts %v", attempts.All())
 		}
 	}
 	if failed.Load() > 8 {
@@ -436,13 +416,13 @@ func TestDrainFinishes(t *testing.T) {
 func TestMiddleware(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var order_ log[string]
+	var order_ claimtest.Log[string]
 	mark := func(name string) reliable.Middleware {
 		return func(next reliable.HandlerFunc) reliable.HandlerFunc {
 			return func(ctx context.Context, d *reliable.Delivery) error {
-				order_.add(name + " before")
+				order_.Add(name + " before")
 				err := next(ctx, d)
-				order_.add(fmt.Sprint(name, " after: ", err))
+				order_.Add(fmt.Sprint(name, " after: ", err))
 				return nil
 			}
 		}
@@ -450,9 +430,9 @@ func TestMiddleware(t *testing.T) {
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { panic("bang") }, reliable.Use(mark("outer"), mark("inner")))
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 1)
 	want := []string{"outer before", "inner before", "inner after: panic: bang", "outer after: <nil>"}
-	until(t, "handled", func() bool { return order_.len() == len(want) })
-	if !slices.Equal(order_.all(), want) {
-		t.Errorf("%q", order_.all())
+	until(t, "handled", func() bool { return order_.Len() == len(want) })
+	if !slices.Equal(order_.All(), want) {
+		t.Errorf("%q", order_.All())
 	}
 }
 

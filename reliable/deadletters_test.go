@@ -16,6 +16,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -46,22 +47,12 @@ func bury(t *testing.T, b *brokertest.Broker, c *reliable.Client, n int, options
 	}
 }
 
-func scan(d *reliable.DeadLetters, f reliable.Filter) (list []reliable.DeadLetter, err error) {
-	for letter, err := range d.Scan(context.Background(), f) {
-		if err != nil {
-			return list, err
-		}
-		list = append(list, letter)
-	}
-	return list, nil
-}
-
 func TestScan(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
 	bury(t, b, c, 20)
 	d := c.DeadLetters(orders)
-	first, err := scan(d, reliable.Filter{})
+	first, err := claimtest.Scan(d, reliable.Filter{})
 	if err != nil || len(first) != 20 {
 		t.Fatalf("%d dead letters, %v", len(first), err)
 	}
@@ -72,7 +63,7 @@ func TestScan(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	for i := range 50 {
-		again, err := scan(d, reliable.Filter{})
+		again, err := claimtest.Scan(d, reliable.Filter{})
 		if err != nil || !slices.EqualFunc(first, again, func(a, b reliable.DeadLetter) bool { return a.ID == b.ID }) {
 			t.Fatalf("scan %d differs: %d letters, %v", i, len(again), err)
 		}
@@ -89,17 +80,17 @@ func TestScan(t *testing.T) {
 		"time":      {reliable.Filter{DiedAfter: first[9].Died, DiedBefore: time.Now().Add(time.Hour)}, 10},
 		"predicate": {reliable.Filter{Match: func(d *reliable.DeadLetter) bool { return bytes.Contains(d.Body, []byte("7")) }}, 2},
 	} {
-		if got, err := scan(d, f.filter); err != nil || len(got) != f.want {
+		if got, err := claimtest.Scan(d, f.filter); err != nil || len(got) != f.want {
 			t.Errorf("%s: %d letters, %v", name, len(got), err)
 		}
 	}
 	for range d.Scan(t.Context(), reliable.Filter{}) {
 		break // the others are given back all the same
 	}
-	if list, err := scan(d, reliable.Filter{}); len(list) != 20 || err != nil {
+	if list, err := claimtest.Scan(d, reliable.Filter{}); len(list) != 20 || err != nil {
 		t.Errorf("%d letters, %v", len(list), err)
 	}
-	if _, err := scan(c.DeadLettersIn("missing"), reliable.Filter{}); err == nil {
+	if _, err := claimtest.Scan(c.DeadLettersIn("missing"), reliable.Filter{}); err == nil {
 		t.Error("a queue that does not exist has dead letters")
 	}
 }
@@ -118,7 +109,7 @@ func TestDuplicateDeadLetters(t *testing.T) {
 	if _, err := d.Import(within(t, patience), &file); err != nil {
 		t.Fatal(err)
 	}
-	list, err := scan(d, reliable.Filter{})
+	list, err := claimtest.Scan(d, reliable.Filter{})
 	if err != nil || len(list) != 6 || list[2].Duplicate || !list[3].Duplicate {
 		t.Fatalf("%d letters, %v", len(list), err)
 	}
@@ -189,10 +180,10 @@ func TestRedrive(t *testing.T) {
 	if err != nil || report.Done != 5 || report.Failed != 1 || len(report.Errors) != 1 {
 		t.Fatalf("%+v %v", report, err)
 	}
-	var got log[*reliable.Message[order]]
-	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { got.add(m); return nil })
-	until(t, "they are handled", func() bool { return got.len() == 9 })
-	for i, m := range got.all() {
+	var got claimtest.Log[*reliable.Message[order]]
+	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { got.Add(m); return nil })
+	until(t, "they are handled", func() bool { return got.Len() == 9 })
+	for i, m := range got.All() {
 		if i < 4 && m.Body.ID != i || i >= 4 && m.Body.ID != 100 || m.Attempt != 1 || m.Generation != 1 || m.Key != "orders" || m.LastError != "" {
 			t.Errorf("%d: %+v %+v", i, m.Body, m.Delivery)
 		}
@@ -208,7 +199,7 @@ func TestRedrive(t *testing.T) {
 	if left, err := d.Purge(within(t, patience), reliable.Filter{}, reliable.PurgeOptions{}); left.Done != 1 || err != nil {
 		t.Fatalf("%+v %v", left, err)
 	}
-	if list, _ := scan(d, reliable.Filter{}); len(list) != 0 {
+	if list, _ := claimtest.Scan(d, reliable.Filter{}); len(list) != 0 {
 		t.Errorf("%d letters after the purge", len(list))
 	}
 }
@@ -221,13 +212,13 @@ func TestRedriveKeepsIdentity(t *testing.T) {
 	q := reliable.Queue{Name: "work", Bind: []reliable.Bind{{Exchange: events, Key: "#"}}}
 	var fail atomic.Bool
 	fail.Store(true)
-	var first, second log[*reliable.Delivery]
+	var first, second claimtest.Log[*reliable.Delivery]
 	consume(t, c, q, func(ctx context.Context, m *reliable.Message[[]byte]) error {
 		if fail.Load() {
-			first.add(m.Delivery)
+			first.Add(m.Delivery)
 			return errors.New("not now")
 		}
-		second.add(m.Delivery)
+		second.Add(m.Delivery)
 		return nil
 	}, reliable.Retry(reliable.RetryPolicy{MaxAttempts: 2, Backoff: reliable.Schedule(0)}))
 	p := publisher[[]byte](t, c, reliable.ToExchange(events, "a.b"))
@@ -241,7 +232,7 @@ func TestRedriveKeepsIdentity(t *testing.T) {
 	}
 	d := c.DeadLetters(q)
 	var letters []reliable.DeadLetter
-	until(t, "it is a dead letter", func() bool { letters, _ = scan(d, reliable.Filter{}); return len(letters) == 1 })
+	until(t, "it is a dead letter", func() bool { letters, _ = claimtest.Scan(d, reliable.Filter{}); return len(letters) == 1 })
 	// Also through a file, into another queue of dead letters and back.
 	var file bytes.Buffer
 	if r, err := d.Export(within(t, patience), reliable.Filter{}, &file); err != nil || r.Done != 1 {
@@ -253,7 +244,7 @@ func TestRedriveKeepsIdentity(t *testing.T) {
 	if r, err := d.Import(within(t, patience), &file); err != nil || r.Done != 1 {
 		t.Fatalf("%+v %v", r, err)
 	}
-	imported, err := scan(d, reliable.Filter{})
+	imported, err := claimtest.Scan(d, reliable.Filter{})
 	if err != nil || len(imported) != 1 {
 		t.Fatalf("%d letters, %v", len(imported), err)
 	}
@@ -264,8 +255,8 @@ func TestRedriveKeepsIdentity(t *testing.T) {
 	if r, err := d.Redrive(within(t, patience), reliable.Filter{}, reliable.RedriveOptions{}); err != nil || r.Done != 1 {
 		t.Fatalf("%+v %v", r, err)
 	}
-	until(t, "it is handled", func() bool { return second.len() == 1 })
-	was, is := first.all()[0], second.all()[0]
+	until(t, "it is handled", func() bool { return second.Len() == 1 })
+	was, is := first.All()[0], second.All()[0]
 	own := func(h amqp.Table) amqp.Table {
 		out := amqp.Table{}
 		for name, value := range h {
@@ -299,7 +290,7 @@ func TestForeignDeadLetters(t *testing.T) {
 	}
 	m.Reject(false)
 	var list []reliable.DeadLetter
-	until(t, "it is a dead letter", func() bool { list, _ = scan(c.DeadLetters(orders), reliable.Filter{}); return len(list) == 1 })
+	until(t, "it is a dead letter", func() bool { list, _ = claimtest.Scan(c.DeadLetters(orders), reliable.Filter{}); return len(list) == 1 })
 	if l := list[0]; l.Reason != "rejected" || l.Queue != "orders" || l.Key != "orders" || l.Attempts != 0 || l.Died.IsZero() {
 		t.Errorf("%+v", l)
 	}
@@ -312,7 +303,7 @@ func TestForeignDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Clock.Advance(time.Second)
-	until(t, "it is lost", func() bool { list, _ = scan(c.Lost(), reliable.Filter{}); return len(list) == 1 })
+	until(t, "it is lost", func() bool { list, _ = claimtest.Scan(c.Lost(), reliable.Filter{}); return len(list) == 1 })
 	if l := list[0]; l.Queue != "gone" || l.Reason != reliable.ReasonNoQueue || l.Key != "gone" || l.Exchange != "" {
 		t.Errorf("%+v", l)
 	}

@@ -13,6 +13,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dedup"
 	"github.com/warrenmq/warren/reliable/dedup/boltstore"
@@ -23,10 +24,10 @@ import (
 func TestDuplicatesTakeEffectOnce(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var handled log[string]
+	var handled claimtest.Log[string]
 	store := dedup.NewMemory(0, nil)
 	consumer := consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		handled.add(m.ID)
+		handled.Add(m.ID)
 		if m.ID == "b" && m.Attempt == 1 {
 			return errors.New("once more")
 		}
@@ -41,13 +42,13 @@ func TestDuplicatesTakeEffectOnce(t *testing.T) {
 		}
 	}
 	ch := plain(t, b)
-	until(t, "each is handled", func() bool { return handled.len() >= 4 })
+	until(t, "each is handled", func() bool { return handled.Len() >= 4 })
 	until(t, "all are settled", func() bool { return count(t, ch, "orders") == 0 && waiting(t, ch) == 0 })
 	if err := consumer.Stop(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	times := map[string]int{}
-	for _, id := range handled.all() {
+	for _, id := range handled.All() {
 		times[id]++
 	}
 	if times["a"] != 1 || times["c"] != 1 || times["b"] != 2 {
@@ -58,14 +59,14 @@ func TestDuplicatesTakeEffectOnce(t *testing.T) {
 func TestNoID(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var handled log[string]
+	var handled claimtest.Log[string]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[string]) error {
-		handled.add(m.Body)
+		handled.Add(m.Body)
 		return nil
 	}, reliable.Idempotent("shipping", dedup.NewMemory(0, nil)))
 	byBody := reliable.Queue{Name: "by-body"}
 	consume(t, c, byBody, func(ctx context.Context, m *reliable.Message[string]) error {
-		handled.add(m.Body)
+		handled.Add(m.Body)
 		return nil
 	}, reliable.Idempotent("billing", dedup.NewMemory(0, nil), reliable.DedupKey(func(d *reliable.Delivery) string { return string(d.Raw) })))
 	ch := plain(t, b)
@@ -75,7 +76,7 @@ func TestNoID(t *testing.T) {
 		}
 	}
 	until(t, "both without id are dead letters", func() bool { return count(t, ch, "orders.dlq") == 2 })
-	until(t, "the others are settled", func() bool { return count(t, ch, "by-body") == 0 && handled.len() == 1 })
+	until(t, "the others are settled", func() bool { return count(t, ch, "by-body") == 0 && handled.Len() == 1 })
 	if d := drain(t, ch, "orders.dlq")[0]; d.Headers["wrn-reason"] != reliable.ReasonNoID {
 		t.Errorf("%v", d.Headers)
 	}

@@ -22,6 +22,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dedup/boltstore"
 )
@@ -216,7 +217,7 @@ func (k *killing) check(rounds int) {
 		k.t.Fatal(err)
 	}
 	buried := map[string]int{}
-	letters, err := scan(k.client.DeadLetters(orders), reliable.Filter{})
+	letters, err := claimtest.Scan(k.client.DeadLetters(orders), reliable.Filter{})
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -8,20 +8,21 @@ import (
 	"time"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
 func TestRateLimit(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var at log[time.Time]
+	var at claimtest.Log[time.Time]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		at.add(time.Now())
+		at.Add(time.Now())
 		return nil
 	}, reliable.RateLimit(100, 5), reliable.Concurrency(4))
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 25)
-	until(t, "all are handled", func() bool { return at.len() == 25 })
-	list := at.all()
+	until(t, "all are handled", func() bool { return at.Len() == 25 })
+	list := at.All()
 	if took := list[len(list)-1].Sub(list[0]); took < 150*time.Millisecond { // 20 of them wait 10 ms each
 		t.Errorf("25 messages at 100 a second took %v", took)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -21,13 +22,13 @@ func TestMux(t *testing.T) {
 	if _, err := m.Consume(within(t, patience), orders); err == nil {
 		t.Error("a Mux without handlers")
 	}
-	var seen log[string]
+	var seen claimtest.Log[string]
 	reliable.Handle(m, "", func(ctx context.Context, m *reliable.Message[order]) error {
-		seen.add(fmt.Sprint("order ", m.Body.ID))
+		seen.Add(fmt.Sprint("order ", m.Body.ID))
 		return nil
 	})
 	reliable.Handle(m, "money.back", func(ctx context.Context, m *reliable.Message[refund]) error {
-		seen.add(fmt.Sprint("refund ", m.Body.Order))
+		seen.Add(fmt.Sprint("refund ", m.Body.Order))
 		return nil
 	})
 	if _, err := m.Consume(within(t, patience), orders); err != nil {
@@ -42,7 +43,7 @@ func TestMux(t *testing.T) {
 		t.Fatal(err)
 	}
 	ch := plain(t, b)
-	until(t, "all are settled", func() bool { return seen.len() == 2 && count(t, ch, "orders.dlq") == 1 })
+	until(t, "all are settled", func() bool { return seen.Len() == 2 && count(t, ch, "orders.dlq") == 1 })
 	if d := drain(t, ch, "orders.dlq")[0]; d.Headers["wrn-reason"] != reliable.ReasonNoHandler || d.Type != "refund" {
 		t.Errorf("%v", d.Headers)
 	}
@@ -55,11 +56,11 @@ func TestMux(t *testing.T) {
 func TestConsumeBatch(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
-	var sizes log[int]
+	var sizes claimtest.Log[int]
 	var handled atomic.Int32
 	_, err := reliable.ConsumeBatch(within(t, patience), c, orders, reliable.Batch{Size: 10, Wait: 20 * time.Millisecond},
 		func(ctx context.Context, messages []*reliable.Message[order]) error {
-			sizes.add(len(messages))
+			sizes.Add(len(messages))
 			failed := map[int]error{}
 			for i, m := range messages {
 				switch {
@@ -85,7 +86,7 @@ func TestConsumeBatch(t *testing.T) {
 		return handled.Load() == 104 && count(t, ch, "orders") == 0 && count(t, ch, "orders.dlq") == 1
 	})
 	most := 0
-	for _, n := range sizes.all() {
+	for _, n := range sizes.All() {
 		most = max(most, n)
 	}
 	if most != 10 {

@@ -10,6 +10,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -27,9 +28,9 @@ func TestNamespace(t *testing.T) {
 			t.Errorf("exchange %s", e.Name)
 		}
 	}
-	var seen log[reliable.Delivery]
+	var seen claimtest.Log[reliable.Delivery]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[string]) error {
-		seen.add(*m.Delivery)
+		seen.Add(*m.Delivery)
 		if m.Attempt == 1 {
 			return errors.New("once more")
 		}
@@ -41,10 +42,10 @@ func TestNamespace(t *testing.T) {
 	}
 	until(t, "it is a dead letter", func() bool {
 		b.Clock.Advance(time.Second)
-		letters, _ := scan(c.DeadLetters(orders), reliable.Filter{})
+		letters, _ := claimtest.Scan(c.DeadLetters(orders), reliable.Filter{})
 		return len(letters) == 1
 	})
-	for _, d := range seen.all() {
+	for _, d := range seen.All() {
 		if d.Exchange != "" || d.Key != "orders" {
 			t.Errorf("attempt %d: published to %q with %q", d.Attempt, d.Exchange, d.Key)
 		}
@@ -61,7 +62,7 @@ func TestNamespace(t *testing.T) {
 	var lost []reliable.DeadLetter
 	until(t, "it is lost", func() bool {
 		b.Clock.Advance(time.Second)
-		lost, _ = scan(c.Lost(), reliable.Filter{})
+		lost, _ = claimtest.Scan(c.Lost(), reliable.Filter{})
 		return len(lost) == 1
 	})
 	if lost[0].Queue != "gone" || lost[0].Reason != reliable.ReasonNoQueue || lost[0].Exchange != "" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dialect"
 	"github.com/warrenmq/warren/reliable/outbox"
@@ -17,24 +18,24 @@ import (
 
 func TestObserver(t *testing.T) {
 	b := brokertest.New(t)
-	var published, ended, settled log[string]
+	var published, ended, settled claimtest.Log[string]
 	c := open(t, b, reliable.Config{Observer: reliable.Observer{
 		Publish: func(ctx context.Context, p *reliable.Publishing) func(error) {
-			published.add(p.Exchange + "/" + p.Key)
+			published.Add(p.Exchange + "/" + p.Key)
 			p.Headers["traceparent"] = "00-trace"
 			return func(err error) {
 				if err != nil {
-					ended.add("failed")
+					ended.Add("failed")
 				} else {
-					ended.add("done")
+					ended.Add("done")
 				}
 			}
 		},
-		Settled: func(d *reliable.Delivery, o reliable.Outcome) { settled.add(string(o)) },
+		Settled: func(d *reliable.Delivery, o reliable.Outcome) { settled.Add(string(o)) },
 	}})
-	var traces log[any]
+	var traces claimtest.Log[any]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		traces.add(m.Headers["traceparent"])
+		traces.Add(m.Headers["traceparent"])
 		switch {
 		case m.Body.ID == 1:
 			return reliable.Drop(errors.New("x"))
@@ -47,18 +48,18 @@ func TestObserver(t *testing.T) {
 	}, reliable.Retry(reliable.RetryPolicy{Backoff: reliable.Schedule(0)}))
 	publishAll(t, publisher[order](t, c, reliable.ToQueue(orders)), 4)
 	wantKind(t, publisher[order](t, c, reliable.ToExchange(reliable.Exchange{Name: "none", Kind: "fanout"}, "")).Publish(within(t, patience), order{}), reliable.ErrUnroutable)
-	until(t, "all is settled", func() bool { return settled.len() == 5 })
-	got := settled.all()
+	until(t, "all is settled", func() bool { return settled.Len() == 5 })
+	got := settled.All()
 	slices.Sort(got)
 	if !slices.Equal(got, []string{"dead-letter", "done", "done", "dropped", "retry"}) {
 		t.Errorf("settled: %v", got)
 	}
-	if got := ended.all(); !slices.Equal(got, []string{"done", "done", "done", "done", "failed"}) || published.len() != 5 || published.all()[4] != "none/" {
-		t.Errorf("published %v, ended %v", published.all(), got)
+	if got := ended.All(); !slices.Equal(got, []string{"done", "done", "done", "done", "failed"}) || published.Len() != 5 || published.All()[4] != "none/" {
+		t.Errorf("published %v, ended %v", published.All(), got)
 	}
-	for _, trace := range traces.all() { // it goes with the message through its retries
+	for _, trace := range traces.All() { // it goes with the message through its retries
 		if trace != "00-trace" {
-			t.Errorf("headers without the trace: %v", traces.all())
+			t.Errorf("headers without the trace: %v", traces.All())
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -117,9 +118,9 @@ func TestBrokerRestarts(t *testing.T) {
 	b := brokertest.NewDurable(t)
 	c := open(t, b)
 	p := publisher[order](t, c, reliable.ToQueue(orders))
-	var got log[string]
+	var got claimtest.Log[string]
 	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error {
-		got.add(m.ID)
+		got.Add(m.ID)
 		return nil
 	})
 	ids := map[string]bool{}
@@ -144,7 +145,7 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 	until(t, "all are handled", func() bool {
 		handled := map[string]bool{}
-		for _, id := range got.all() {
+		for _, id := range got.All() {
 			handled[id] = true
 		}
 		return len(handled) == len(ids)
@@ -161,17 +162,17 @@ func TestTopologyComesBack(t *testing.T) {
 	})
 	current = brokertest.New(t)
 	c := open(t, dial)
-	var got log[int]
-	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { got.add(m.Body.ID); return nil })
+	var got claimtest.Log[int]
+	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { got.Add(m.Body.ID); return nil })
 	p := publisher[order](t, c, reliable.ToExchange(reliable.Exchange{Name: "events", Kind: "fanout"}, ""))
 	audit := reliable.Queue{Name: "audit", Bind: []reliable.Bind{{Exchange: reliable.Exchange{Name: "events", Kind: "fanout"}}}}
-	consume(t, c, audit, func(ctx context.Context, m *reliable.Message[order]) error { got.add(-m.Body.ID); return nil })
+	consume(t, c, audit, func(ctx context.Context, m *reliable.Message[order]) error { got.Add(-m.Body.ID); return nil })
 	old := current
 	current = brokertest.New(t) // empty
 	old.CutConnections()
 	publish := func() error { return p.Publish(within(t, time.Second), order{5}) }
 	until(t, "the new broker has everything", func() bool { return publish() == nil })
-	until(t, "it arrives", func() bool { return got.len() > 0 && got.all()[0] == -5 })
+	until(t, "it arrives", func() bool { return got.Len() > 0 && got.All()[0] == -5 })
 	if err := c.WaitReady(within(t, patience)); err != nil {
 		t.Error(err)
 	}

@@ -1,9 +1,6 @@
 package claims
 
 import (
-	"context"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -87,41 +84,6 @@ func publishAll(t testing.TB, p *reliable.Publisher[order], n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// log collects what handlers saw.
-type log[T any] struct {
-	mu   sync.Mutex
-	list []T
-}
-
-func (l *log[T]) add(v T) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.list = append(l.list, v)
-	return len(l.list)
-}
-
-func (l *log[T]) all() []T {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.list)
-}
-
-func (l *log[T]) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.list)
-}
-
-func scan(d *reliable.DeadLetters) (list []reliable.DeadLetter, err error) {
-	for letter, err := range d.Scan(context.Background(), reliable.Filter{}) {
-		if err != nil {
-			return list, err
-		}
-		list = append(list, letter)
-	}
-	return list, nil
 }
 
 // drain takes the messages of a short queue, in order.

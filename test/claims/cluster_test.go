@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -30,13 +31,13 @@ func (p *peer) newLeader(t *testing.T) {
 	q := p.queue(t, "leader")
 	p.declare(t, c, q)
 	const n = 200
-	var seen log[string]
+	var seen claimtest.Log[string]
 	var begun atomic.Int32
 	release := make(chan struct{})
 	consumer := consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
 		begun.Add(1)
 		<-release
-		seen.add(m.ID)
+		seen.Add(m.ID)
 		return nil
 	}, reliable.Concurrency(n), reliable.Prefetch(n))
 	pub := publisher[order](t, c, reliable.ToQueue(q))
@@ -54,7 +55,7 @@ func (p *peer) newLeader(t *testing.T) {
 	close(release)
 	distinct := map[string]bool{}
 	until(t, "all are handled", func() bool {
-		for _, id := range seen.all() {
+		for _, id := range seen.All() {
 			distinct[id] = true
 		}
 		return len(distinct) == 2*n && p.count(t, q.Name) == 0
@@ -63,5 +64,5 @@ func (p *peer) newLeader(t *testing.T) {
 		t.Error(err)
 	}
 	until(t, "nothing comes back", func() bool { return p.count(t, q.Name) == 0 })
-	p.table.row("a stale ack settles no other message", "%d deliveries acknowledged after the queue's leader is killed: each message handled, %d copies besides", n, seen.len()-2*n)
+	p.table.row("a stale ack settles no other message", "%d deliveries acknowledged after the queue's leader is killed: each message handled, %d copies besides", n, seen.Len()-2*n)
 }

@@ -10,6 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dedup"
 )
@@ -18,9 +19,9 @@ import (
 // while the connection is cut, or the broker is killed, and acknowledged after others
 // have come with the same tags.
 func (p *peer) staleAcknowledgements(t *testing.T) {
-	p.stale(t, "its connection is cut", func(s *saboteur) error { s.cutAll(); return nil })
+	p.stale(t, "its connection is cut", func(s *claimtest.Saboteur) error { s.CutAll(); return nil })
 	if p.canCrash() {
-		p.stale(t, "the broker is killed", func(s *saboteur) error {
+		p.stale(t, "the broker is killed", func(s *claimtest.Saboteur) error {
 			node, err := p.connectedTo(s)
 			if err == nil {
 				err = p.crash(node)
@@ -30,7 +31,7 @@ func (p *peer) staleAcknowledgements(t *testing.T) {
 	}
 }
 
-func (p *peer) stale(t *testing.T, how string, lose func(*saboteur) error) {
+func (p *peer) stale(t *testing.T, how string, lose func(*claimtest.Saboteur) error) {
 	c, s := p.open(t, reliable.Config{})
 	q := p.queue(t, "stale")
 	p.declare(t, c, q)
@@ -80,7 +81,7 @@ func (p *peer) retryNeitherLosesNorForks(t *testing.T) {
 	begun := time.Now()
 	consumer := consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
 		if m.Body.ID%max(size/100, 20) == 0 {
-			s.again(4000)
+			s.Again(4000)
 		}
 		if m.Attempt <= 1+m.Body.ID%3 {
 			return errors.New("not yet")
@@ -105,14 +106,14 @@ func (p *peer) retryNeitherLosesNorForks(t *testing.T) {
 		return len(done) == size-buried
 	})
 	kills := crashes.all()
-	s.off()
+	s.Off()
 	until(t, "the dead letters are there", func() bool { return p.count(t, q.DeadLetterQueue()) >= buried })
 	// Some dead letters are there twice, so that only a look at each tells.
 	var letters []reliable.DeadLetter
 	dead := map[string]int{}
 	until(t, "all dead letters are there", func() bool {
 		var err error
-		if letters, err = scan(quiet.DeadLetters(q)); err != nil {
+		if letters, err = claimtest.Scan(quiet.DeadLetters(q), reliable.Filter{}); err != nil {
 			t.Fatal(err)
 		}
 		clear(dead)
@@ -128,8 +129,8 @@ func (p *peer) retryNeitherLosesNorForks(t *testing.T) {
 	if err := consumer.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}
-	if s.count() < 5 {
-		t.Errorf("only %d cuts", s.count())
+	if s.Count() < 5 {
+		t.Errorf("only %d cuts", s.Count())
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -147,7 +148,7 @@ func (p *peer) retryNeitherLosesNorForks(t *testing.T) {
 		t.Errorf("%d dead letters, expected %d", len(dead), buried)
 	}
 	p.table.row("retry neither loses nor forks", "%d messages of 2 to 4 attempts, %d cuts, %d crashes: one outcome each; %d dead letters and %d copies of them, marked as such; in %v",
-		size, s.count(), kills, len(dead), len(letters)-len(dead), took)
+		size, s.Count(), kills, len(dead), len(letters)-len(dead), took)
 }
 
 // Messages that wait in the delay network outlive the broker.
@@ -249,21 +250,21 @@ func (p *peer) drainCostsNoAttemptsIn(t *testing.T, kind reliable.QueueType) {
 			t.Fatal(err)
 		}
 	}
-	var attempts log[int]
+	var attempts claimtest.Log[int]
 	ids := sync.Map{}
 	consumer := consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
 		if _, twice := ids.LoadOrStore(m.ID, true); !twice {
-			attempts.add(m.Attempt)
+			attempts.Add(m.Attempt)
 		}
 		return nil
 	})
-	until(t, "all are handled", func() bool { return attempts.len() == messages && p.count(t, q.Name) == 0 })
+	until(t, "all are handled", func() bool { return attempts.Len() == messages && p.count(t, q.Name) == 0 })
 	if err := consumer.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}
-	for _, n := range attempts.all() {
+	for _, n := range attempts.All() {
 		if n != 1 {
-			t.Fatalf("drains have counted: attempts %v", attempts.all())
+			t.Fatalf("drains have counted: attempts %v", attempts.All())
 		}
 	}
 	if n := p.count(t, q.DeadLetterQueue()); n != 0 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -69,7 +70,7 @@ func (p *peer) redriveKeepsIdentity(t *testing.T) {
 	rounds := 0
 	_, err := c.DeadLetters(q).Redrive(ctx, reliable.Filter{}, reliable.RedriveOptions{Edit: func(d *reliable.DeadLetter) {
 		if rounds++; rounds == len(sent)/2 {
-			s.again(2000)
+			s.Again(2000)
 			crashes.reached(1)
 			close(crashed)
 		}
@@ -77,7 +78,7 @@ func (p *peer) redriveKeepsIdentity(t *testing.T) {
 	broke := err != nil
 	<-crashed
 	kills := crashes.all()
-	s.off()
+	s.Off()
 	again := 0
 	until(t, "nothing is left", func() bool {
 		r, err := c.DeadLetters(q).Redrive(ctx, reliable.Filter{}, reliable.RedriveOptions{})
@@ -96,7 +97,7 @@ func (p *peer) redriveKeepsIdentity(t *testing.T) {
 		copies += n - 1
 	}
 	p.table.row("redrive keeps identity", "%d messages, %d cuts, %d crashes (it broke off: %v; %d in the next rounds): all came back byte for byte, %d copies besides",
-		len(sent), s.count(), kills, broke, again, copies)
+		len(sent), s.Count(), kills, broke, again, copies)
 }
 
 // 50 scans of the dead letters: same ids, same order, none lost.
@@ -115,7 +116,7 @@ func (p *peer) scansIn(t *testing.T, kind reliable.QueueType) {
 		t.Error(err)
 	}
 	ids := func() (ids []string) {
-		list, err := scan(c.DeadLetters(q))
+		list, err := claimtest.Scan(c.DeadLetters(q), reliable.Filter{})
 		if err != nil {
 			t.Fatal(err)
 		}

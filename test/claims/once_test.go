@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 	"github.com/warrenmq/warren/reliable/dedup/boltstore"
 	"github.com/warrenmq/warren/reliable/dedup/sqlstore"
@@ -80,16 +81,16 @@ func (p *peer) effectivelyOnce(t *testing.T, store string, size int) {
 		t.Errorf("%d messages of %d have taken effect, %d of them not once", distinct, size, wrong)
 	}
 	p.table.row("effectively once", "%s: %d messages and %d duplicates, %d cuts, worker killed %d times, %d crashes of the broker: one effect each; in %v",
-		store, size, duplicates, s.count(), kills, crashed, took)
+		store, size, duplicates, s.Count(), kills, crashed, took)
 }
 
 // publishWithDuplicates returns how many messages it has published twice.
-func (p *peer) publishWithDuplicates(t *testing.T, pub *reliable.Publisher[order], s *saboteur, crashes *crashes, size int) (duplicates int) {
-	defer s.off()
+func (p *peer) publishWithDuplicates(t *testing.T, pub *reliable.Publisher[order], s *claimtest.Saboteur, crashes *crashes, size int) (duplicates int) {
+	defer s.Off()
 	ctx := within(t, 10*patience)
 	for i := range size {
 		if i%max(size/50, 20) == 0 {
-			s.again(8000)
+			s.Again(8000)
 		}
 		crashes.reached(i)
 		r, err := pub.PublishAsync(ctx, order{i})
@@ -171,7 +172,7 @@ func TestWorker(t *testing.T) {
 	runs := 0
 	consume(t, c, reliable.Queue{Name: w.Queue}, func(ctx context.Context, m *reliable.Message[order]) error {
 		if runs++; runs%500 == 0 {
-			s.again(8000)
+			s.Again(8000)
 		}
 		if err := effect(ctx, m.ID); err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/warrenmq/warren/brokertest"
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -140,9 +141,9 @@ func (p *peer) alarm(t *testing.T, on bool) {
 
 // open returns a client whose connections the saboteur cuts. Its first connection
 // goes to the first node.
-func (p *peer) open(t *testing.T, config reliable.Config) (*reliable.Client, *saboteur) {
+func (p *peer) open(t *testing.T, config reliable.Config) (*reliable.Client, *claimtest.Saboteur) {
 	t.Helper()
-	s := &saboteur{to: &net.Dialer{}, toGo: -1}
+	s := claimtest.NewSaboteur(&net.Dialer{})
 	if config.MaxPause == 0 {
 		config.MinPause, config.MaxPause = time.Millisecond, 50*time.Millisecond
 	}
@@ -161,7 +162,7 @@ func (p *peer) open(t *testing.T, config reliable.Config) (*reliable.Client, *sa
 		}
 	}
 	t.Cleanup(func() {
-		s.off()
+		s.Off()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		c.Close(ctx) // what is unsettled after a failure is of no interest
@@ -305,7 +306,7 @@ func takeAll(ch *amqp.Channel, queue string, wanted int, times map[string]int) e
 type crashes struct {
 	p     *peer
 	t     *testing.T
-	s     *saboteur
+	s     *claimtest.Saboteur
 	queue reliable.Queue
 
 	mu sync.Mutex
@@ -314,7 +315,7 @@ type crashes struct {
 	n  int
 }
 
-func (p *peer) crashes(t *testing.T, s *saboteur, queue reliable.Queue, at ...int) *crashes {
+func (p *peer) crashes(t *testing.T, s *claimtest.Saboteur, queue reliable.Queue, at ...int) *crashes {
 	c := &crashes{p: p, t: t, s: s, queue: queue, at: at}
 	if !p.canCrash() {
 		c.at = nil
@@ -364,8 +365,8 @@ func (c *crashes) crash(which int) {
 }
 
 // connectedTo is the node that a client is connected to.
-func (p *peer) connectedTo(s *saboteur) (node int, err error) {
-	addr := s.address()
+func (p *peer) connectedTo(s *claimtest.Saboteur) (node int, err error) {
+	addr := s.Address()
 	return p.nodeOf(addr[strings.LastIndexByte(addr, ':')+1:])
 }
 

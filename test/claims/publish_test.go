@@ -43,21 +43,21 @@ func (p *peer) confirmed(t *testing.T, kind reliable.QueueType, size int, killAt
 	ctx := within(t, 2*patience)
 	for i := range receipts {
 		if i%max(size/100, 5) == 0 {
-			s.again(8000)
+			s.Again(8000)
 		}
 		crashes.reached(i)
 		// With the last message of each tenth there is a cut, if chance was behind.
 		due := (i + 1) / (size / leastCuts)
-		behind := (i+1)%(size/leastCuts) == 0 && s.count() < due
+		behind := (i+1)%(size/leastCuts) == 0 && s.Count() < due
 		if behind {
-			s.arm(rand.IntN(ackFrameBytes), rand.IntN(2) == 0)
+			s.Arm(rand.IntN(ackFrameBytes), rand.IntN(2) == 0)
 		}
 		var err error
 		if receipts[i], err = pub.PublishAsync(ctx, order{i}); err != nil {
 			t.Fatal(err)
 		}
 		if behind {
-			until(t, "the connection is cut", func() bool { return s.count() >= due })
+			until(t, "the connection is cut", func() bool { return s.Count() >= due })
 		}
 	}
 	for i, r := range receipts {
@@ -68,7 +68,7 @@ func (p *peer) confirmed(t *testing.T, kind reliable.QueueType, size int, killAt
 	}
 	took := since(begun)
 	crashes.all()
-	s.off()
+	s.Off()
 	crashes.now()
 	arrived := p.take(t, q.Name, size)
 	copies := 0
@@ -87,11 +87,11 @@ func (p *peer) confirmed(t *testing.T, kind reliable.QueueType, size int, killAt
 	if missing > 0 || len(ids) != size {
 		t.Errorf("%d of %d messages are confirmed and absent", missing, len(ids))
 	}
-	if s.count() < leastCuts {
-		t.Errorf("only %d cuts", s.count())
+	if s.Count() < leastCuts {
+		t.Errorf("only %d cuts", s.Count())
 	}
 	p.table.row("no confirmed message lost", "%d to %s queues, %d cuts, %d crashes: all there, %d copies besides; published in %v",
-		size, typeOf(kind), s.count(), crashes.n, copies, took)
+		size, typeOf(kind), s.Count(), crashes.n, copies, took)
 }
 
 // Claim: the same, one message at a time, with a cut after every byte of its way to
@@ -104,19 +104,19 @@ func (p *peer) cutAfterEveryByte(t *testing.T) {
 	for _, writes := range []bool{true, false} {
 		for n := 0; ; n++ {
 			connected(t, c)
-			s.arm(n, writes)
+			s.Arm(n, writes)
 			id := fmt.Sprintf("%v-%d", writes, n)
 			if err := pub.Publish(within(t, patience), "body", reliable.ID(id)); err != nil {
 				t.Fatalf("%s: %v", id, err)
 			}
 			ids = append(ids, id)
-			if !s.off() {
+			if !s.Off() {
 				break
 			}
 		}
 	}
-	if s.count() < 100 {
-		t.Errorf("only %d cuts", s.count())
+	if s.Count() < 100 {
+		t.Errorf("only %d cuts", s.Count())
 	}
 	arrived := p.take(t, q.Name, len(ids))
 	copies := 0
@@ -127,7 +127,7 @@ func (p *peer) cutAfterEveryByte(t *testing.T) {
 		}
 		copies += n - 1
 	}
-	p.table.row("no confirmed message lost", "cut after each of %d bytes of publish and confirm: all there, %d copies besides", s.count(), copies)
+	p.table.row("no confirmed message lost", "cut after each of %d bytes of publish and confirm: all there, %d copies besides", s.Count(), copies)
 }
 
 // Claim: a publish honours its context while the broker blocks, and goes on soon

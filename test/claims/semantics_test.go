@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
 )
 
@@ -20,10 +21,10 @@ func (p *peer) retriesKeepTheirScheduleIn(t *testing.T, kind reliable.QueueType)
 		at  time.Time
 		raw *reliable.Delivery
 	}
-	var seen log[event]
+	var seen claimtest.Log[event]
 	const failing, messages = 50, 100
 	consume(t, c, q, func(ctx context.Context, m *reliable.Message[order]) error {
-		seen.add(event{time.Now(), m.Delivery})
+		seen.Add(event{time.Now(), m.Delivery})
 		switch {
 		case m.Body.ID < failing && m.Attempt == 1:
 			return errors.New("try again")
@@ -41,11 +42,11 @@ func (p *peer) retriesKeepTheirScheduleIn(t *testing.T, kind reliable.QueueType)
 		t.Fatal(err)
 	}
 	until(t, "all are settled", func() bool {
-		return seen.len() == messages+2*failing+1 && p.count(t, q.DeadLetterQueue()) == 1
+		return seen.Len() == messages+2*failing+1 && p.count(t, q.DeadLetterQueue()) == 1
 	})
 	const bound = reliable.DelayUnit + 50*time.Millisecond
 	worst, last := time.Duration(0), map[string]time.Time{}
-	for _, e := range seen.all() {
+	for _, e := range seen.All() {
 		wait := map[int]time.Duration{1: 0, 2: 500 * time.Millisecond, 3: 1100 * time.Millisecond}[e.raw.Attempt]
 		from := last[e.raw.ID]
 		if e.raw.ID == "delayed" {

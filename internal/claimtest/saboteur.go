@@ -1,4 +1,4 @@
-package claims
+package claimtest
 
 import (
 	"context"
@@ -10,10 +10,11 @@ import (
 	"github.com/warrenmq/warren/reliable"
 )
 
-// saboteur is a dialer whose connections break after a number of bytes, between two
+// Saboteur is a dialer whose connections break after a number of bytes, between two
 // frames or in the middle of one.
-type saboteur struct {
-	to reliable.Dialer
+type Saboteur struct {
+	to  reliable.Dialer
+	now bool
 
 	mu     sync.Mutex
 	toGo   int // bytes until the next cut; negative means never
@@ -23,8 +24,15 @@ type saboteur struct {
 	last   string // the address of the last connection
 }
 
-// cutAll cuts all connections now.
-func (s *saboteur) cutAll() {
+// NewSaboteur returns one that connects with the dialer, and does not cut yet.
+func NewSaboteur(to reliable.Dialer) *Saboteur { return &Saboteur{to: to, toGo: -1} }
+
+// NewSaboteurNow returns one whose connections can write without waiting, as those of
+// the dialer have to, so that publishers write lone messages themselves.
+func NewSaboteurNow(to reliable.Dialer) *Saboteur { return &Saboteur{to: to, now: true, toGo: -1} }
+
+// CutAll cuts all connections now.
+func (s *Saboteur) CutAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for conn := range s.open {
@@ -33,17 +41,17 @@ func (s *saboteur) cutAll() {
 	clear(s.open)
 }
 
-// arm has a connection cut after n more bytes that the client writes, or reads.
-func (s *saboteur) arm(n int, writes bool) {
+// Arm has a connection cut after n more bytes that the client writes, or reads.
+func (s *Saboteur) Arm(n int, writes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.toGo, s.writes = n, writes
 }
 
-// again arms the saboteur for a place by chance, unless a cut is still to come: within
+// Again arms the saboteur for a place by chance, unless a cut is still to come: within
 // so many bytes that are written, or a fortieth of them that are read, because a
 // confirm is short and can be one for many messages.
-func (s *saboteur) again(limit int) {
+func (s *Saboteur) Again(limit int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.toGo < 0 {
@@ -54,8 +62,8 @@ func (s *saboteur) again(limit int) {
 	}
 }
 
-// off takes back a cut that has not taken place, and says whether the last one has.
-func (s *saboteur) off() (fired bool) {
+// Off takes back a cut that has not taken place, and says whether the last one has.
+func (s *Saboteur) Off() (fired bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fired = s.toGo < 0
@@ -63,15 +71,22 @@ func (s *saboteur) off() (fired bool) {
 	return fired
 }
 
-// count is how many cuts there were.
-func (s *saboteur) count() int {
+// Armed says whether a cut is still to come.
+func (s *Saboteur) Armed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.toGo >= 0
+}
+
+// Count is how many cuts there were.
+func (s *Saboteur) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cuts
 }
 
-// address is the remote one of any open connection, or of the last one.
-func (s *saboteur) address() string {
+// Address is the remote one of any open connection, or of the last one.
+func (s *Saboteur) Address() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for conn := range s.open {
@@ -81,7 +96,7 @@ func (s *saboteur) address() string {
 }
 
 // pass counts n bytes, and returns how many of them may still pass.
-func (s *saboteur) pass(n int, write bool) (may int, cut bool) {
+func (s *Saboteur) pass(n int, write bool) (may int, cut bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.toGo < 0 || write != s.writes {
@@ -97,7 +112,8 @@ func (s *saboteur) pass(n int, write bool) (may int, cut bool) {
 	return may, true
 }
 
-func (s *saboteur) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+// DialContext connects as the dialer does.
+func (s *Saboteur) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := s.to.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -108,12 +124,15 @@ func (s *saboteur) DialContext(ctx context.Context, network, addr string) (net.C
 		s.open = make(map[net.Conn]bool)
 	}
 	s.open[conn], s.last = true, addr
+	if s.now {
+		return &sabotagedNow{sabotaged{conn, s}}, nil
+	}
 	return &sabotaged{conn, s}, nil
 }
 
 type sabotaged struct {
 	net.Conn
-	s *saboteur
+	s *Saboteur
 }
 
 func (c *sabotaged) Close() error {
@@ -126,6 +145,18 @@ func (c *sabotaged) Close() error {
 func (c *sabotaged) Write(b []byte) (int, error) {
 	may, cut := c.s.pass(len(b), true)
 	n, err := c.Conn.Write(b[:may])
+	if cut {
+		c.Conn.Close()
+		return n, errors.New("cut")
+	}
+	return n, err
+}
+
+type sabotagedNow struct{ sabotaged }
+
+func (c *sabotagedNow) WriteNow(b []byte) (int, error) {
+	may, cut := c.s.pass(len(b), true)
+	n, err := c.Conn.(interface{ WriteNow([]byte) (int, error) }).WriteNow(b[:may])
 	if cut {
 		c.Conn.Close()
 		return n, errors.New("cut")
