@@ -112,7 +112,7 @@ func (c *conn) handleBasicMethod(ch *channel, m wire.Method) *wire.Error {
 	case *wire.BasicRecover:
 		return c.recover(ch, m.Requeue, false)
 	}
-	return wire.ConnectionError(wire.CommandInvalid, "unimplemented method")
+	return unknownMethod()
 }
 
 func (c *conn) recover(ch *channel, requeue, async bool) *wire.Error {

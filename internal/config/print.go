@@ -69,7 +69,8 @@ func tomlValue(v any) string {
 	}
 }
 
-// tomlString writes a basic string: control characters as \uXXXX, the rest as is.
+// tomlString writes a basic string: control characters as \u and four hexadecimal digits,
+// the rest as is.
 func tomlString(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
