@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,15 +218,7 @@ func TestClaimDeletedQueueStallsNobody(t *testing.T) {
 // Claim: effects happen once, with duplicates and crashes, if they share a
 // transaction with the record.
 func TestClaimEffectivelyOnce(t *testing.T) {
-	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	store, err := boltstore.New(db, boltstore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db, store := openBolt(t)
 	b := brokertest.NewDurable(t)
 	c := open(t, b)
 	var effects, runs atomic.Int64

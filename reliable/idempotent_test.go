@@ -142,16 +142,23 @@ func TestInTxSQL(t *testing.T) {
 	})
 }
 
-func TestInTxBolt(t *testing.T) {
+// openBolt opens a store of bbolt's that is not synced, because no power is lost here.
+func openBolt(t testing.TB) (*bbolt.DB, *boltstore.Store) {
+	t.Helper()
 	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
 	store, err := boltstore.New(db, boltstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db, store
+}
+
+func TestInTxBolt(t *testing.T) {
+	db, store := openBolt(t)
 	name := []byte("effects")
 	exact(t, store, func(ctx context.Context, id string) error {
 		bucket, err := boltstore.TxFrom(ctx).CreateBucketIfNotExists(name)

@@ -2,9 +2,7 @@ package reliable_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +10,6 @@ import (
 	"github.com/warrenmq/warren/brokertest"
 	"github.com/warrenmq/warren/internal/claimtest"
 	"github.com/warrenmq/warren/reliable"
-	"github.com/warrenmq/warren/reliable/dialect"
 	"github.com/warrenmq/warren/reliable/outbox"
 )
 
@@ -68,18 +65,7 @@ func TestOutboxPublisher(t *testing.T) {
 	b := brokertest.New(t)
 	c := open(t, b)
 	publisher[order](t, c, reliable.ToQueue(orders)) // declares the queue
-	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	box, err := outbox.New(db, dialect.SQLite, outbox.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := box.CreateTable(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	db, box := openOutbox(t)
 	tx, err := db.Begin()
 	if err != nil {
 		t.Fatal(err)

@@ -19,16 +19,14 @@ import (
 	"github.com/warrenmq/warren/reliable/outbox"
 )
 
-// TestOutboxReachesTheBroker commits messages while the connection is cut again and
-// again: all of them arrive, in the order of their keys, apart from repetitions.
-func TestOutboxReachesTheBroker(t *testing.T) {
-	b := brokertest.New(t)
-	c := open(t, b)
+// openOutbox opens an outbox in a database of its own.
+func openOutbox(t testing.TB) (*sql.DB, *outbox.Outbox) {
+	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "shop.db")+"?_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
 	box, err := outbox.New(db, dialect.SQLite, outbox.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +34,15 @@ func TestOutboxReachesTheBroker(t *testing.T) {
 	if err := box.CreateTable(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
+	return db, box
+}
+
+// TestOutboxReachesTheBroker commits messages while the connection is cut again and
+// again: all of them arrive, in the order of their keys, apart from repetitions.
+func TestOutboxReachesTheBroker(t *testing.T) {
+	b := brokertest.New(t)
+	c := open(t, b)
+	db, box := openOutbox(t)
 	ch := plain(t, b)
 	if _, err := ch.QueueDeclare("events", true, false, false, false, nil); err != nil {
 		t.Fatal(err)
