@@ -3,6 +3,8 @@ package amqpserver
 import (
 	"net"
 	"syscall"
+
+	"github.com/warrenmq/warren/internal/nowait"
 )
 
 // quietSocketOf is nil for a connection that cannot do it.
@@ -15,13 +17,12 @@ func quietSocketOf(nc net.Conn) quietSocket {
 	if err != nil {
 		return nil
 	}
-	s := &lowWater{raw: raw}
+	s := &lowWater{raw: raw, read: nowait.Reader(tcp)}
+	if s.read == nil {
+		return nil
+	}
 	s.set = func(fd uintptr) {
 		s.err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, s.bytes)
-	}
-	s.try = func(fd uintptr) bool {
-		s.n, s.err = syscall.Read(int(fd), s.b)
-		return true // whatever came of it: never wait
 	}
 	return s
 }
@@ -30,11 +31,9 @@ func quietSocketOf(nc net.Conn) quietSocket {
 // not told of less.
 type lowWater struct {
 	raw   syscall.RawConn
-	set   func(fd uintptr)      // made once, as try
-	try   func(fd uintptr) bool // with what follows
-	b     []byte
+	read  func([]byte) (int, error)
+	set   func(fd uintptr) // made once, with what follows
 	bytes int
-	n     int
 	err   error
 }
 
@@ -45,11 +44,6 @@ func (s *lowWater) wakeAt(bytes int) bool {
 }
 
 func (s *lowWater) tryRead(b []byte) int {
-	s.b, s.n, s.err = b, 0, nil
-	err := s.raw.Read(s.try)
-	s.b = nil
-	if err != nil || s.err != nil {
-		return 0
-	}
-	return s.n
+	n, _ := s.read(b) // an ordinary read will meet the error
+	return n
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/warrenmq/warren/internal/nowait"
 )
 
 // goodbye bounds the closing handshake of a connection.
@@ -109,7 +111,7 @@ func (c *Config) dial(parent context.Context, address string) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		conn.raw = &corked{Conn: raw, now: immediate(raw)}
+		conn.raw = &corked{Conn: raw, now: nowait.Writer(raw)}
 		// Cut rather than give the transport a deadline, which the client clears.
 		unwatch = context.AfterFunc(ctx, conn.Cut)
 		return conn.raw, nil
