@@ -1,3 +1,5 @@
+//go:build unix
+
 package reliable_test
 
 import (
