@@ -10,16 +10,14 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/warrenmq/warren/bench/internal/turns"
 )
 
 // run is what the figures share.
@@ -32,15 +30,12 @@ type run struct {
 }
 
 // figures in the order in which they run.
-var figures = []struct {
-	name string
-	f    func(*run) error
-}{
-	{"latency", (*run).latency},
-	{"window", (*run).window},
-	{"fan", (*run).fan},
-	{"memory", (*run).memory},
-	{"drain", (*run).drainRate},
+var figures = []turns.Figure[*run]{
+	{Name: "latency", Measure: (*run).latency},
+	{Name: "window", Measure: (*run).window},
+	{Name: "fan", Measure: (*run).fan},
+	{Name: "memory", Measure: (*run).memory},
+	{Name: "drain", Measure: (*run).drainRate},
 }
 
 func main() {
@@ -61,31 +56,19 @@ func main() {
 	}
 }
 
-func (r *run) all(only string) (err error) {
-	top, err := os.MkdirTemp(r.dir, "figures-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(top)) }()
-	r.dir = top
-	if r.binary == "" {
-		r.binary = filepath.Join(top, "warren")
-		build := exec.Command("go", "build", "-o", r.binary, "github.com/warrenmq/warren/cmd/warren")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build: %w\n%s", err, out)
+func (r *run) all(only string) error {
+	return turns.InFolder(r.dir, "figures-", func(folder string) error {
+		r.dir = folder
+		if r.binary == "" {
+			r.binary = filepath.Join(folder, "warren")
+			build := exec.Command("go", "build", "-o", r.binary, "github.com/warrenmq/warren/cmd/warren")
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := build.CombinedOutput(); err != nil {
+				return fmt.Errorf("go build: %w\n%s", err, out)
+			}
 		}
-	}
-	fmt.Printf("%s/%s, %d CPUs, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	for _, f := range figures {
-		if only != "" && !slices.Contains(strings.Split(only, ","), f.name) {
-			continue
-		}
-		if err := f.f(r); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	return nil
+		return turns.Run(figures, only, r)
+	})
 }
 
 // row prints one figure.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/warrenmq/warren/broker"
+	"github.com/warrenmq/warren/reliable"
 )
 
 // shutdownTime bounds the end of a broker.
@@ -30,6 +31,20 @@ type peer struct {
 // DialContext makes it a reliable.Dialer.
 func (p *peer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return p.ctx(ctx, network, addr)
+}
+
+// publisher is a client of the toolkit, which the caller closes, with a publisher to a
+// queue.
+func (p *peer) publisher(ctx context.Context, config reliable.Config, queue reliable.Queue, options ...reliable.PublisherOption) (*reliable.Client, *reliable.Publisher[[]byte], error) {
+	client, err := reliable.Open(ctx, p.transport(), config)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := reliable.NewPublisher[[]byte](ctx, client, reliable.ToQueue(queue), options...)
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close(ctx))
+	}
+	return client, to, nil
 }
 
 // inside is a broker in this process. An empty name means in memory.

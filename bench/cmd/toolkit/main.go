@@ -12,14 +12,12 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/warrenmq/warren/bench/internal/turns"
 )
 
 // run is what the figures share.
@@ -34,15 +32,12 @@ type run struct {
 }
 
 // figures in the order in which they run.
-var figures = []struct {
-	name string
-	f    func(*run) error
-}{
-	{"publish", (*run).publish},
-	{"consume", (*run).consume},
-	{"async", (*run).async},
-	{"retries", (*run).punctuality},
-	{"waiting", (*run).waitingRetries},
+var figures = []turns.Figure[*run]{
+	{Name: "publish", Measure: (*run).publish},
+	{Name: "consume", Measure: (*run).consume},
+	{Name: "async", Measure: (*run).async},
+	{Name: "retries", Measure: (*run).punctuality},
+	{Name: "waiting", Measure: (*run).waitingRetries},
 }
 
 func main() {
@@ -72,23 +67,11 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func (r *run) all(only string) (err error) {
-	top, err := os.MkdirTemp(r.dir, "toolkit-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(top)) }()
-	r.dir = top
-	fmt.Printf("%s/%s, %d CPUs, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	for _, f := range figures {
-		if only != "" && !slices.Contains(strings.Split(only, ","), f.name) {
-			continue
-		}
-		if err := f.f(r); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	return nil
+func (r *run) all(only string) error {
+	return turns.InFolder(r.dir, "toolkit-", func(folder string) error {
+		r.dir = folder
+		return turns.Run(figures, only, r)
+	})
 }
 
 // row prints one figure.

@@ -55,15 +55,11 @@ func (r *run) publishAt(open func(*run) (*peer, error), what string, window int)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // as programs do, it has a deadline
 	defer cancel()
-	client, err := reliable.Open(ctx, p.transport(), reliable.Config{})
+	client, to, err := p.publisher(ctx, reliable.Config{}, reliable.Queue{Name: queueName, Existing: true}, reliable.Window(window))
 	if err != nil {
 		return err
 	}
 	defer client.Close(ctx)
-	to, err := reliable.NewPublisher[[]byte](ctx, client, reliable.ToQueue(reliable.Queue{Name: queueName, Existing: true}), reliable.Window(window))
-	if err != nil {
-		return err
-	}
 	toolkit := asyncWay(ctx, to, window)
 	if window == 1 {
 		toolkit = syncWay(ctx, to)
@@ -180,15 +176,11 @@ func (r *run) asyncAt(window int) (err error) {
 	defer func() { err = errors.Join(err, p.stop()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client, err := reliable.Open(ctx, p.transport(), reliable.Config{})
+	client, to, err := p.publisher(ctx, reliable.Config{}, reliable.Queue{Name: queueName, Arguments: amqp.Table{"x-max-length": int64(100_000)}}, reliable.Window(window))
 	if err != nil {
 		return err
 	}
 	defer client.Close(ctx)
-	to, err := reliable.NewPublisher[[]byte](ctx, client, reliable.ToQueue(reliable.Queue{Name: queueName, Arguments: amqp.Table{"x-max-length": int64(100_000)}}), reliable.Window(window))
-	if err != nil {
-		return err
-	}
 	body := make([]byte, bodyBytes)
 	start, n := time.Now(), 0
 	for ; n%64 != 0 || n == 0 || time.Since(start) < 6*r.duration; n++ {

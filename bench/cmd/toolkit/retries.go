@@ -40,16 +40,12 @@ func (r *run) punctuality() (err error) {
 	defer func() { err = errors.Join(err, p.stop()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), r.retries+time.Minute)
 	defer cancel()
-	client, err := reliable.Open(ctx, p.transport(), reliable.Config{})
+	queue := reliable.Queue{Name: queueName}
+	client, to, err := p.publisher(ctx, reliable.Config{}, queue)
 	if err != nil {
 		return err
 	}
 	defer client.Close(ctx)
-	queue := reliable.Queue{Name: queueName}
-	to, err := reliable.NewPublisher[[]byte](ctx, client, reliable.ToQueue(queue))
-	if err != nil {
-		return err
-	}
 	total := int(r.retries.Seconds()) * retriesPerSecond
 	again := newAgain(total)
 	if _, err := reliable.Consume(ctx, client, queue, again.handle, reliable.Prefetch(1000), reliable.Concurrency(4)); err != nil {
@@ -121,22 +117,18 @@ func (r *run) waitingRetries() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	var retried atomic.Int64
-	client, err := reliable.Open(ctx, p.transport(), reliable.Config{Observer: reliable.Observer{
+	queue := reliable.Queue{Name: queueName}
+	client, to, err := p.publisher(ctx, reliable.Config{Observer: reliable.Observer{
 		Settled: func(_ *reliable.Delivery, o reliable.Outcome) {
 			if o == reliable.OutcomeRetry {
 				retried.Add(1)
 			}
 		},
-	}})
+	}}, queue)
 	if err != nil {
 		return err
 	}
 	defer client.Close(ctx)
-	queue := reliable.Queue{Name: queueName}
-	to, err := reliable.NewPublisher[[]byte](ctx, client, reliable.ToQueue(queue))
-	if err != nil {
-		return err
-	}
 	if _, err := reliable.Consume(ctx, client, queue, func(context.Context, *reliable.Message[[]byte]) error {
 		return reliable.RetryAfter(errOnPurpose, time.Hour)
 	}); err != nil {
