@@ -7,35 +7,9 @@ import (
 	"runtime/debug"
 	"testing"
 
-	"github.com/warrenmq/warren/broker"
 	"github.com/warrenmq/warren/internal/loadgen"
 	"github.com/warrenmq/warren/internal/wire"
 )
-
-// listen starts a broker on a loopback port for the length of a test, in memory if dir
-// is "".
-func listen(t testing.TB, dir string) (addr string) {
-	t.Helper()
-	b, err := broker.Open(broker.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- b.Serve(l) }()
-	t.Cleanup(func() {
-		ctx, cancel := contextDone()
-		defer cancel()
-		b.Shutdown(ctx)
-		if err := <-done; !errors.Is(err, broker.ErrClosed) {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
-}
 
 // serve is listen that hands out connections.
 func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
@@ -51,13 +25,6 @@ func serve(t testing.TB, dir string) (dial func() *loadgen.Client) {
 		}
 		t.Cleanup(func() { c.Close() })
 		return c
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

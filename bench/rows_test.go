@@ -29,17 +29,7 @@ func BenchmarkRow(b *testing.B) {
 }
 
 func benchmarkLoad(b *testing.B, cfg loadgen.Config) {
-	addr := listen(b, b.TempDir())
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	b.ReportAllocs()
-	b.ResetTimer()
-	rep, err := loadgen.Run(ctx, target(addr), &cfg)
-	b.StopTimer()
-	if err != nil {
-		b.Fatal(err)
-	}
-	report(b, rep)
+	report(b, measured(b, listen(b, b.TempDir()), &cfg))
 }
 
 // report shows what benchstat compares.

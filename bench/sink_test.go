@@ -278,13 +278,7 @@ func BenchmarkLoad(b *testing.B) {
 	for _, name := range sinkRows {
 		b.Run(name, func(b *testing.B) {
 			addr, cfg := startSink(b), sinkLoad(b, name, b.N)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-			defer cancel()
-			b.ReportAllocs()
-			b.ResetTimer()
-			rep, err := loadgen.Run(ctx, target(addr), &cfg)
-			b.StopTimer()
-			must(b, err)
+			rep := measured(b, addr, &cfg)
 			b.ReportMetric(rep.Seconds*1e9/float64(rep.Messages()), "ns/op")
 			b.ReportMetric(rep.ClientCPUPerMillion, "client-s/M")
 		})

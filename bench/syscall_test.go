@@ -118,7 +118,9 @@ func TestSystemCallsPerMessage(t *testing.T) {
 				dir = t.TempDir()
 			}
 			var made calls
-			addr, stop := countedBroker(t, dir, &made)
+			// stop ends it, so that what it does in the end is counted as well.
+			addr, stop := start(t, broker.OnFileSystem(broker.Config{Dir: dir}, countedFS{vfs.OS{}, &made}, 0),
+				func(l net.Listener) net.Listener { return countedListener{l, &made} })
 			cfg := batched(c.cfg)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
@@ -142,32 +144,5 @@ func TestSystemCallsPerMessage(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// target is how a load reaches a broker of this process.
-func target(addr string) *loadgen.Broker {
-	return &loadgen.Broker{Dial: loadgen.DialTCP(addr), Login: loadgen.Login{User: "guest", Password: "guest", VHost: "/"}}
-}
-
-// countedBroker starts a broker whose calls are counted, in memory if dir is "". stop
-// ends it, so that what it does in the end is counted as well.
-func countedBroker(t *testing.T, dir string, made *calls) (addr string, stop func()) {
-	t.Helper()
-	b, err := broker.Open(broker.OnFileSystem(broker.Config{Dir: dir}, countedFS{vfs.OS{}, made}, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- b.Serve(countedListener{l, made}) }()
-	return l.Addr().String(), func() {
-		ctx, cancel := contextDone()
-		defer cancel()
-		b.Shutdown(ctx)
-		<-done
 	}
 }
