@@ -264,7 +264,10 @@ func (l *Log) finish(batches []*batch, took time.Duration, err error) {
 		l.backlog -= b.end - b.start
 	}
 	l.durable.Store(uint64(durable))
-	l.writing, l.slow = nil, took > fastSync
+	l.writing = nil
+	if last.flags&flagClaim == 0 { // a claim is not synced
+		l.slow = took > fastSync
+	}
 	l.retain(batches)
 	l.room.Broadcast()
 	l.mu.Unlock()

@@ -101,6 +101,39 @@ func TestCommitWhileBusy(t *testing.T) {
 	})
 }
 
+// TestClaimIsNoSync: what an idle log writes without a sync says nothing of how long
+// syncs take.
+func TestClaimIsNoSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fault := vfs.NewFault(vfs.NewMem())
+		c := memConfig(fault)
+		c.ClaimDelay = 200 * time.Millisecond
+		l, _, err := Open(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		reserveForced(l)
+		l.Commit(true) // makes the file
+		fault.Add(vfs.Rule{Kinds: vfs.OpDatasync, Before: func(vfs.Op) { time.Sleep(time.Second) }})
+		reserveForced(l)
+		l.Commit(true)          // slow
+		time.Sleep(time.Minute) // a claim is written
+		start := time.Now()
+		at := reserveForced(l)
+		l.Commit(true)
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it has waited for a slow disk, %v", d)
+		}
+		if err := l.WaitDurable(at); err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestCommitHereFails: a disk that fails under a caller stops the log as it does
 // under the committer.
 func TestCommitHereFails(t *testing.T) {
