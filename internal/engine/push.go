@@ -45,7 +45,8 @@ func (o *Outbox) letGoLocked() {
 
 // Push offers what has gathered since BeginRead to write, which writes as much as
 // it can without blocking and returns how much that was. The writer does the rest.
-// It reports whether all was written. Without write all is the writer's. Called by the reader at the end of its run.
+// It reports whether all was written. Without write all is the writer's. Called by the
+// reader at the end of its run.
 func (o *Outbox) Push(write func([]byte) int) bool {
 	o.mu.Lock()
 	if write == nil || !o.reading || len(o.buf) == 0 || len(o.buf) > pushBytes || len(o.bodies) > 0 || o.mark > 0 || o.closed {
@@ -76,7 +77,7 @@ func (o *Outbox) Push(write func([]byte) int) bool {
 		}
 		o.buf = append(rest, o.buf...)
 	}
-	if len(o.buf) > 0 || len(o.stalled) > 0 {
+	if len(o.buf) > 0 || len(o.stalled) > 0 || o.finished {
 		o.refill = len(o.stalled) > 0
 		o.wake()
 	}

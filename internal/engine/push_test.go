@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 // outboxTest is an outbox, a writer as a connection has one, and what was sent:
@@ -148,6 +149,26 @@ func TestPushTellsOfRoom(t *testing.T) {
 	}
 	o.Close()
 	<-told
+}
+
+// TestFinishWhilePushing: the writer is told of its end although the reader was
+// writing when it came, and has left it nothing to write.
+func TestFinishWhilePushing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newOutboxTest()
+		synctest.Wait() // the writer waits
+		x.o.BeginRead()
+		x.send(1, 0)
+		if !x.o.Push(func(b []byte) int {
+			x.o.Finish()
+			synctest.Wait() // it has seen that somebody is writing
+			x.write(b)
+			return len(b)
+		}) {
+			t.Error("not all was written")
+		}
+		x.wg.Wait()
+	})
 }
 
 // waits tells whether the writer does.
