@@ -12,6 +12,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -56,7 +57,18 @@ func main() {
 	}
 	r := &run{dir: *dir, duration: time.Duration(*seconds * float64(time.Second)), rounds: *rounds, messages: *messages,
 		retries: time.Duration(*retries) * time.Second, waiting: *waiting, profile: *profile}
+	if err := r.check(); err != nil {
+		exit(err)
+	}
 	exit(r.all(*only))
+}
+
+// check refuses what cannot be measured.
+func (r *run) check() error {
+	if r.duration <= 0 || r.rounds < 1 || r.messages < 1 || r.retries <= 0 || r.waiting < 1 {
+		return errors.New("-seconds, -rounds, -messages, -retries and -waiting have to be above 0")
+	}
+	return nil
 }
 
 func exit(err error) {

@@ -20,12 +20,25 @@ type Figure[R any] struct {
 }
 
 // Run measures those of figures that only lists, separated by commas, or all of them if
-// it is empty, in the order of figures. It ends with the first that fails, whose name
-// its error has.
+// it is empty, in the order of figures. With a name that is none of theirs nothing is
+// measured, and the error says which there are. Otherwise it ends with the first figure
+// that fails, whose name its error has.
 func Run[R any](figures []Figure[R], only string, r R) error {
+	var names, wanted []string
+	for _, f := range figures {
+		names = append(names, f.Name)
+	}
+	if only != "" {
+		wanted = strings.Split(only, ",")
+	}
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("there is no figure %q: there are %s", name, strings.Join(names, ", "))
+		}
+	}
 	fmt.Printf("%s/%s, %d CPUs, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	for _, f := range figures {
-		if only != "" && !slices.Contains(strings.Split(only, ","), f.Name) {
+		if only != "" && !slices.Contains(wanted, f.Name) {
 			continue
 		}
 		if err := f.Measure(r); err != nil {
