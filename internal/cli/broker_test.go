@@ -29,23 +29,29 @@ type bench struct {
 	queue string
 }
 
-func newBench(t *testing.T) *bench {
+// confirmChannel is a channel in confirm mode, for the length of the test.
+func confirmChannel(t *testing.T, url string) *amqp.Channel {
 	t.Helper()
-	url := brokerURL(t)
-	t.Setenv(urlEnv, url)
 	conn, err := amqp.Dial(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	ch, err := conn.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ch.Confirm(false); err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{t: t, ch: ch, queue: "cli." + rand.Text()}
+	return ch
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	url := brokerURL(t)
+	t.Setenv(urlEnv, url)
+	b := &bench{t: t, ch: confirmChannel(t, url), queue: "cli." + rand.Text()}
 	b.declare(b.queue)
 	return b
 }

@@ -31,23 +31,9 @@ func newCemetery(t *testing.T) *cemetery {
 	t.Helper()
 	url := brokerURL(t)
 	t.Setenv(urlEnv, url)
-	conn, err := amqp.Dial(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	c := &cemetery{bench: &bench{t: t, queue: "cli." + rand.Text()}}
-	c.dead, c.exchange = c.queue+".dlq", c.queue+".events"
-	if c.ch, err = conn.Channel(); err == nil {
-		err = c.ch.Confirm(false)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := run(t, "", "topology", "apply", c.queue); got.code != exitOK {
-		t.Fatalf("%+v", got)
-	}
-	err = errors.Join(c.ch.ExchangeDeclare(c.exchange, "topic", true, false, false, false, nil), c.ch.QueueBind(c.queue, "a.#", c.exchange, false, nil))
+	queue := "cli." + rand.Text()
+	c := dialCemetery(t, url, cemetery{bench: &bench{queue: queue}, dead: queue + ".dlq", exchange: queue + ".events"})
+	err := errors.Join(c.ch.ExchangeDeclare(c.exchange, "topic", true, false, false, false, nil), c.ch.QueueBind(c.queue, "a.#", c.exchange, false, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +45,16 @@ func newCemetery(t *testing.T) *cemetery {
 		}
 	})
 	return c
+}
+
+// dialCemetery gives c its channel and makes its queues.
+func dialCemetery(t *testing.T, url string, c cemetery) *cemetery {
+	t.Helper()
+	c.t, c.ch = t, confirmChannel(t, url)
+	if got := run(t, "", "topology", "apply", c.queue); got.code != exitOK {
+		t.Fatalf("%+v", got)
+	}
+	return &c
 }
 
 // bury makes dead letters of messages that are published to the exchange.
@@ -404,21 +400,7 @@ func cutOff(t *testing.T, hold bool, n int, args []string, hit func(b *brokertes
 // newCemeteryAt is a connection to the queues of a test that survives cut ones.
 func newCemeteryAt(t *testing.T, b *brokertest.Broker) *cemetery {
 	t.Helper()
-	conn, err := amqp.Dial(b.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	c := &cemetery{bench: &bench{t: t, queue: "work"}, dead: "work.dlq", exchange: "amq.topic"}
-	if c.ch, err = conn.Channel(); err == nil {
-		err = c.ch.Confirm(false)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := run(t, "", "topology", "apply", c.queue); got.code != exitOK {
-		t.Fatalf("%+v", got)
-	}
+	c := dialCemetery(t, b.URL(), cemetery{bench: &bench{queue: "work"}, dead: "work.dlq", exchange: "amq.topic"})
 	if err := c.ch.QueueBind(c.queue, "a.#", c.exchange, false, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -50,12 +50,8 @@ Exit status: 0 no findings, 1 findings, 2 it could not look.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			e.options.Queues = names
 			report, err := e.report(cmd)
-			var usage *usageError
-			switch {
-			case errors.As(err, &usage):
-				return err
-			case err != nil:
-				return &usageError{text: err.Error()}
+			if err != nil {
+				return notSeen(err)
 			}
 			if e.asJSON {
 				err = writeJSON(cmd.OutOrStdout(), report)

@@ -32,6 +32,16 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.text }
 
+// notSeen is the error of a command that compares, and could not see what it has to:
+// its status is not that of a difference, but that of bad usage.
+func notSeen(err error) error {
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return err
+	}
+	return &usageError{text: err.Error()}
+}
+
 func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{text: fmt.Sprintf(format, args...), command: cmd.CommandPath()}
 }

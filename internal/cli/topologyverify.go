@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -35,12 +34,8 @@ not be compared.`,
 		Args: queueNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			v, err := verify(cmd, &queues, &to, &from, names)
-			var usage *usageError
-			switch {
-			case errors.As(err, &usage):
-				return err
-			case err != nil:
-				return &usageError{text: err.Error()}
+			if err != nil {
+				return notSeen(err)
 			}
 			return v.print(cmd, asJSON)
 		},
