@@ -108,28 +108,32 @@ func textOf(options map[string]any, name, missing string) (string, error) {
 	return s, nil
 }
 
-// settings are the members that queues and exchanges have in common.
-func settings(options map[string]any) (durable, autoDelete bool, args wire.Table, err error) {
-	if durable, err = flag(options, "durable"); err != nil {
+// declared are the members that queues and exchanges have in common.
+type declared struct {
+	durable, autoDelete bool
+	args                wire.Table
+}
+
+// declaration is where a queue or an exchange is to be, and as what.
+func (q *request) declaration() (vhost string, options map[string]any, d declared, err error) {
+	if vhost, err = q.place(); err != nil {
 		return
 	}
-	if autoDelete, err = flag(options, "auto_delete"); err != nil {
+	if options, err = q.options(); err != nil {
 		return
 	}
-	args, err = arguments(options)
+	if d.durable, err = flag(options, "durable"); err != nil {
+		return
+	}
+	if d.autoDelete, err = flag(options, "auto_delete"); err != nil {
+		return
+	}
+	d.args, err = arguments(options)
 	return
 }
 
 func (q *request) putQueue() error {
-	vhost, err := q.place()
-	if err != nil {
-		return err
-	}
-	options, err := q.options()
-	if err != nil {
-		return err
-	}
-	durable, autoDelete, args, err := settings(options)
+	vhost, options, d, err := q.declaration()
 	if err != nil {
 		return err
 	}
@@ -141,7 +145,7 @@ func (q *request) putQueue() error {
 	if there && len(options) == 0 {
 		return q.noContent() // as it is
 	}
-	if err := q.change(vhost, &wire.QueueDeclare{Queue: name, Durable: durable, AutoDelete: autoDelete, Arguments: args}); err != nil {
+	if err := q.change(vhost, &wire.QueueDeclare{Queue: name, Durable: d.durable, AutoDelete: d.autoDelete, Arguments: d.args}); err != nil {
 		return err
 	}
 	return q.done(!there)
@@ -162,15 +166,7 @@ func (q *request) deleteQueue() error {
 }
 
 func (q *request) putExchange() error {
-	vhost, err := q.place()
-	if err != nil {
-		return err
-	}
-	options, err := q.options()
-	if err != nil {
-		return err
-	}
-	durable, autoDelete, args, err := settings(options)
+	vhost, options, d, err := q.declaration()
 	if err != nil {
 		return err
 	}
@@ -187,8 +183,8 @@ func (q *request) putExchange() error {
 		return badRequest("an exchange's name has at most 255 bytes")
 	}
 	there := q.api.Topology.Exchange(vhost, name) != nil
-	err = q.change(vhost, &wire.ExchangeDeclare{Exchange: name, Type: kind, Durable: durable, AutoDelete: autoDelete,
-		Internal: internal, Arguments: args})
+	err = q.change(vhost, &wire.ExchangeDeclare{Exchange: name, Type: kind, Durable: d.durable, AutoDelete: d.autoDelete,
+		Internal: internal, Arguments: d.args})
 	if err != nil {
 		return err
 	}
