@@ -19,7 +19,7 @@ const (
 	// restWindow: a client that waits for the confirms of fewer publishes sends too
 	// little in a rest.
 	restWindow = 32
-	// Of restLooks rests, half may find the client with its window full.
+	// Of restLooks rests, less than half may find the client with its window full.
 	restLooks = 16
 	// patienceReads bounds how many short reads it takes until a client that waited for
 	// its window is tried again.
