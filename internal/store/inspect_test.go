@@ -97,7 +97,9 @@ func (s *sample) publish(i int, queues ...string) {
 		s.want[name][s.next[name]] = body
 		s.next[name]++
 	}
-	if at := g.Done(); i%7 == 0 { // several batches
+	at := g.Done()
+	s.d.Commit(false)
+	if i%7 == 0 { // several batches
 		s.must(s.d.WaitDurable(at))
 	}
 }
