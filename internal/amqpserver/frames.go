@@ -262,11 +262,6 @@ func (c *conn) publish(ch *channel) *wire.Error {
 	return nil
 }
 
-// unknownMethod is RabbitMQ's answer to a method that clients have no use of.
-func unknownMethod() *wire.Error {
-	return wire.ConnectionError(wire.CommandInvalid, "unimplemented method")
-}
-
 // badProperties is RabbitMQ's answer to a content header it cannot decode.
 func badProperties() *wire.Error { return wire.ConnectionError(wire.InternalError, "") }
 
@@ -282,7 +277,7 @@ func knownClass(class uint16) bool {
 func decodeError(err error) *wire.Error {
 	de := err.(*wire.DecodeError)
 	if de.Kind == wire.UnknownMethod && !knownClass(de.Method.Class()) {
-		return unknownMethod().On(de.Method)
+		return wire.Unimplemented().On(de.Method)
 	}
 	return wire.ConnectionError(wire.FrameErrorCode, "%s", de.Text()).On(de.Method)
 }

@@ -112,7 +112,7 @@ func (c *conn) handleBasicMethod(ch *channel, m wire.Method) *wire.Error {
 	case *wire.BasicRecover:
 		return c.recover(ch, m.Requeue, false)
 	}
-	return unknownMethod()
+	return wire.Unimplemented()
 }
 
 func (c *conn) recover(ch *channel, requeue, async bool) *wire.Error {

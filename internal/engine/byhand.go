@@ -195,7 +195,7 @@ func (e *Engine) Change(vhost, user string, m wire.Method) error {
 		case *wire.ExchangeUnbind:
 			return ch.UnbindExchange(m)
 		}
-		return wire.ConnectionError(wire.CommandInvalid, "unimplemented method")
+		return wire.Unimplemented()
 	})
 }
 

@@ -54,12 +54,7 @@ func TestCommitHere(t *testing.T) {
 // and what it has reserved is written all the same.
 func TestCommitWhileBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fault := vfs.NewFault(vfs.NewMem())
-		l, _, err := Open(memConfig(fault), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait() // the committer rests
+		l, fault := openOnFault(t, func(*Config) {})
 		first := reserveForced(l)
 		l.Commit(true) // makes the file
 		fault.Add(vfs.Rule{Kinds: vfs.OpDatasync, Before: func(vfs.Op) { time.Sleep(time.Second) }})
@@ -101,18 +96,26 @@ func TestCommitWhileBusy(t *testing.T) {
 	})
 }
 
+// openOnFault opens a log on a disk in memory that faults can be added to. Its
+// committer waits then.
+func openOnFault(t *testing.T, change func(*Config)) (*Log, *vfs.Fault) {
+	t.Helper()
+	fault := vfs.NewFault(vfs.NewMem())
+	c := memConfig(fault)
+	change(&c)
+	l, _, err := Open(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	return l, fault
+}
+
 // TestClaimIsNoSync: what an idle log writes without a sync says nothing of how long
 // syncs take.
 func TestClaimIsNoSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fault := vfs.NewFault(vfs.NewMem())
-		c := memConfig(fault)
-		c.ClaimDelay = 200 * time.Millisecond
-		l, _, err := Open(c, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
+		l, fault := openOnFault(t, func(c *Config) { c.ClaimDelay = 200 * time.Millisecond })
 		reserveForced(l)
 		l.Commit(true) // makes the file
 		fault.Add(vfs.Rule{Kinds: vfs.OpDatasync, Before: func(vfs.Op) { time.Sleep(time.Second) }})
@@ -138,15 +141,8 @@ func TestClaimIsNoSync(t *testing.T) {
 // under the committer.
 func TestCommitHereFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fault := vfs.NewFault(vfs.NewMem())
-		c := memConfig(fault)
 		var heard error
-		c.OnFailure = func(err error) { heard = err }
-		l, _, err := Open(c, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
+		l, fault := openOnFault(t, func(c *Config) { c.OnFailure = func(err error) { heard = err } })
 		broken := errors.New("broken")
 		fault.Add(vfs.Rule{Kinds: vfs.OpDatasync, Err: broken})
 		at := reserveForced(l)

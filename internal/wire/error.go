@@ -55,6 +55,9 @@ func ConnectionError(code uint16, format string, args ...any) *Error {
 	return &Error{Scope: ScopeConnection, Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
+// Unimplemented is RabbitMQ's answer to a method that clients have no use of.
+func Unimplemented() *Error { return ConnectionError(CommandInvalid, "unimplemented method") }
+
 // On returns a copy of e that names the failing method.
 func (e *Error) On(m MethodID) *Error {
 	c := *e
