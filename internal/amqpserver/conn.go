@@ -102,14 +102,14 @@ func (c *conn) readLoop() {
 		if !c.handleBuffered() {
 			return
 		}
-		streaming, unconfirmed := c.eng.EndRead(short)
+		read := c.eng.EndRead(short, pace.tight())
 		if err := c.eng.Coming(c.settle(), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
 			c.fail(0, err)
 		}
 		answered := c.eng.Out.Push(push)
 		c.eng.Out.WaitRoom()
 		c.eng.AwaitUnblocked()
-		n, err := pace.read(c.buf[c.w:], streaming, unconfirmed)
+		n, err := pace.read(c.buf[c.w:], read)
 		c.w += n
 		if err != nil && n == 0 {
 			if e := c.asked.Swap(nil); e != nil && !c.closing {
@@ -121,6 +121,9 @@ func (c *conn) readLoop() {
 		}
 		c.readCount.Add(1)
 		c.eng.CountRead(n)
+		if c.frameBytes() > longReadBytes {
+			pace.wide()
+		}
 		if short = n < shortReadBytes; short && !answered && !pace.resting {
 			runtime.Gosched()
 		}
@@ -213,10 +216,16 @@ func (c *conn) needBytes(full bool) int {
 	if full {
 		need = max(need, readBufferBytes)
 	}
-	if c.w >= wire.FrameHeaderSize {
-		need = max(need, wire.FrameOverhead+int(uint32(c.buf[3])<<24|uint32(c.buf[4])<<16|uint32(c.buf[5])<<8|uint32(c.buf[6])))
+	return max(need, c.frameBytes())
+}
+
+// frameBytes is how long the frame at the buffer's start is to be: 0 if its header is
+// not there yet.
+func (c *conn) frameBytes() int {
+	if c.w < wire.FrameHeaderSize {
+		return 0
 	}
-	return need
+	return wire.FrameOverhead + int(uint32(c.buf[3])<<24|uint32(c.buf[4])<<16|uint32(c.buf[5])<<8|uint32(c.buf[6]))
 }
 
 // writeLoop writes what gathers until the outbox ends.

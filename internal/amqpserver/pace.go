@@ -3,6 +3,8 @@ package amqpserver
 import (
 	"net"
 	"time"
+
+	"github.com/warrenmq/warren/internal/engine"
 )
 
 const (
@@ -14,8 +16,12 @@ const (
 	restTime = 500 * time.Microsecond
 	// restLowBytes: a rest that has brought less was not worth it.
 	restLowBytes = 1 << 10
-	// restHighBytes: after a read of more, the next follows at once.
+	// restHighBytes: after a read of more, the next follows at once, unless it was
+	// restRow such reads since the last rest, and each message was small, so that the
+	// last had restMessages of them.
 	restHighBytes = 32 << 10
+	restRow       = 2
+	restMessages  = 128
 	// restWindow: a client that waits for the confirms of fewer publishes sends too
 	// little in a rest.
 	restWindow = 32
@@ -24,6 +30,19 @@ const (
 	// patienceReads bounds how many short reads it takes until a client that waited for
 	// its window is tried again.
 	patienceReads = paceReads << 10
+	// A window of tightLeast to tightMost is full soon after a rest, but what a rest
+	// saves is worth more. With less, nobody would do anything during most of it;
+	// with more, the client has something to do while the committer syncs.
+	tightLeast = 128
+	tightMost  = 1024
+	// barrenRests bounds how many rests in a row may bring next to nothing then.
+	barrenRests = 16
+	// A narrow window is in the way of a client that writes much at a time: it was
+	// never read with rests, and of its last reads hardly any brought less than
+	// longReadBytes (one makes up for shortWeight others), or it sends larger frames.
+	longReads     = 512
+	longReadBytes = 16 << 10
+	shortWeight   = 8
 )
 
 // pace reads from a connection's socket, and rests between reads where that is
@@ -32,18 +51,28 @@ const (
 // for each, and waking costs more than the message, on both sides. So a reader that
 // has been woken very often lately rests a moment before each read, without being
 // woken, and then finds many messages. It belongs to the reader.
+//
+// If the connection's receive window is full before the rest is over, the client's
+// system gathers what it still writes, and sends it in one piece: that costs the
+// client a third of what small pieces do. See narrowWindow.
 type pace struct {
 	nc      net.Conn
 	quiet   quietSocket // nil if the connection cannot do it
+	widen   func()      // makes the receive window wide; nil if it is
 	now     func() time.Time
 	rest    func(time.Duration)
 	resting bool
+	rested  bool      // ever
 	last    int       // bytes of the last read
+	row     int       // reads since the last rest
+	barren  int       // rests in a row that brought next to nothing
+	long    int       // long reads, less shortWeight for each other one
 	short   int       // short reads since began
 	began   time.Time // zero at first
 
 	looks, full int    // rests of this round, and those that found most unconfirmed
 	most        uint64 // unconfirmed publishes in this round of looks
+	window      uint64 // the most lately
 	penalty     int    // short reads more until the next time of rests, once a window was full
 }
 
@@ -58,32 +87,66 @@ type quietSocket interface {
 }
 
 func newPace(nc net.Conn) pace {
-	return pace{nc: nc, quiet: quietSocketOf(nc), now: time.Now, rest: time.Sleep}
+	return pace{nc: nc, quiet: quietSocketOf(nc), widen: narrowWindow(nc), now: time.Now, rest: time.Sleep}
 }
 
-// read reads. streaming says that the client waits for nothing that came with the
-// last read but confirms, and unconfirmed for how many, 0 without confirms.
-func (p *pace) read(b []byte, streaming bool, unconfirmed uint64) (int, error) {
-	if p.resting {
-		n := 0
-		if streaming && !p.windowFull(unconfirmed) {
-			n = p.restAndRead(b)
-		}
-		if n == 0 {
-			p.resting = false
-		}
-		if !p.resting && !p.quiet.wakeAt(1) {
-			return 0, net.ErrClosed // nothing would wake it any more
-		}
-		if n > 0 {
-			return n, nil
-		}
+// read reads. before is what the last read brought.
+func (p *pace) read(b []byte, before engine.Read) (int, error) {
+	p.window = max(p.window, before.Unconfirmed)
+	if !p.resting {
+		return p.ordinaryRead(b, before)
 	}
+	n, big := 0, p.last >= restHighBytes
+	if before.Streaming && !p.windowFull(before.Unconfirmed) {
+		n = p.restAndRead(b, before.Published)
+	}
+	if p.barren++; n >= restLowBytes {
+		p.barren = 0
+	}
+	goOn := before.Streaming && p.tight() && p.barren < barrenRests
+	p.resting = goOn || n >= restLowBytes || n > 0 && big
+	if p.resting && n > 0 {
+		return n, nil
+	}
+	if !p.quiet.wakeAt(1) {
+		return 0, net.ErrClosed // nothing would wake it any more
+	}
+	p.resting = false
+	if n > 0 {
+		return n, nil
+	}
+	n, err := p.ordinaryRead(b, before)
+	if goOn && err == nil {
+		p.resting, p.last = p.quiet.wakeAt(restHighBytes), n
+	}
+	return n, err
+}
+
+// tight tells whether the client's window is full soon after a rest, and rests are
+// good nevertheless. The reader had better bring to the disk by itself, then, what it has
+// read: the client waits for it.
+func (p *pace) tight() bool { return p.resting && tightLeast <= p.window && p.window <= tightMost }
+
+// ordinaryRead waits for what comes.
+func (p *pace) ordinaryRead(b []byte, before engine.Read) (int, error) {
 	n, err := p.nc.Read(b)
-	if streaming && p.quiet != nil && n < shortReadBytes && (unconfirmed == 0 || unconfirmed >= restWindow) {
+	if n < longReadBytes || p.rested {
+		p.long = max(0, p.long-shortWeight)
+	} else if p.long++; p.long >= longReads {
+		p.wide()
+	}
+	if !p.resting && before.Streaming && p.quiet != nil && n < shortReadBytes && (before.Unconfirmed == 0 || before.Unconfirmed >= restWindow) {
 		p.count()
 	}
 	return n, err
+}
+
+// wide ends the narrow window.
+func (p *pace) wide() {
+	if p.widen != nil {
+		p.widen()
+		p.widen = nil
+	}
 }
 
 // windowFull notes how many publishes are unconfirmed after a rest, and tells whether
@@ -99,6 +162,7 @@ func (p *pace) windowFull(unconfirmed uint64) bool {
 		return false
 	}
 	full := p.full >= restLooks/2
+	p.window -= p.window / 8
 	if p.looks, p.full, p.most = 0, 0, 0; full {
 		p.penalty = min(2*p.penalty+paceReads, patienceReads)
 		p.short = -p.penalty
@@ -109,14 +173,14 @@ func (p *pace) windowFull(unconfirmed uint64) bool {
 }
 
 // restAndRead rests, unless the last read has brought much, and reads.
-func (p *pace) restAndRead(b []byte) int {
-	if p.last < restHighBytes {
+func (p *pace) restAndRead(b []byte, published int) int {
+	if p.last < restHighBytes || p.row >= restRow && published >= restMessages {
 		p.rest(restTime)
+		p.row = 0
 	}
-	n := p.quiet.tryRead(b)
-	p.resting = n >= restLowBytes || p.last >= restHighBytes
-	p.last = n
-	return n
+	p.row++
+	p.last = p.quiet.tryRead(b)
+	return p.last
 }
 
 // count counts a short read, and begins to rest if they are many.
@@ -127,7 +191,7 @@ func (p *pace) count() {
 	p.short = 0
 	now := p.now()
 	if !p.began.IsZero() && now.Sub(p.began) < paceWithin && p.quiet.wakeAt(restHighBytes) {
-		p.resting, p.last = true, 0
+		p.resting, p.rested, p.last, p.barren = true, true, 0, 0
 	}
 	p.began = now
 }

@@ -5,9 +5,12 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/warrenmq/warren/internal/engine"
 )
 
 // paceTest plays socket, clock and rest: reads take what is due next from sizes.
@@ -23,6 +26,9 @@ type paceTest struct {
 	refuses bool
 	open    func(read int) uint64 // publishes that are unconfirmed then; nil: none ever
 	reads   int
+	widened int
+
+	published int // messages in each read
 }
 
 func (x *paceTest) Read(b []byte) (int, error) {
@@ -44,7 +50,7 @@ func (x *paceTest) tryRead([]byte) int {
 
 func newPaceTest(each time.Duration, size int) *paceTest {
 	x := &paceTest{time: time.Unix(1, 0), each: each, size: size, lowAt: 1}
-	x.p = pace{nc: x, quiet: x, now: func() time.Time { return x.time }, rest: func(d time.Duration) {
+	x.p = pace{nc: x, quiet: x, widen: func() { x.widened++ }, now: func() time.Time { return x.time }, rest: func(d time.Duration) {
 		x.rests++
 		x.time = x.time.Add(d)
 	}}
@@ -59,7 +65,7 @@ func (x *paceTest) read(t *testing.T, times int, streaming bool) {
 			unconfirmed = x.open(x.reads)
 		}
 		x.reads++
-		if n, err := x.p.read(nil, streaming, unconfirmed); n != x.size && x.size > 0 || err != nil {
+		if n, err := x.p.read(nil, engine.Read{Published: x.published, Streaming: streaming, Unconfirmed: unconfirmed}); n != x.size && x.size > 0 || err != nil {
 			t.Fatalf("read: %d, %v", n, err)
 		}
 		if x.p.resting != (x.lowAt > 1) {
@@ -91,6 +97,15 @@ func TestPace(t *testing.T) {
 		x.read(t, 2, true)
 		if x.p.resting || x.tries != 17 {
 			t.Errorf("it goes on resting for little, %d tries", x.tries)
+		}
+	})
+	t.Run("many small messages in each read", func(t *testing.T) {
+		x := newPaceTest(fast, 90)
+		x.read(t, 2*paceReads, true)
+		x.size, x.published = 40_000, 500
+		x.read(t, 20, true)
+		if x.rests != 20/restRow {
+			t.Errorf("%d rests for 20 long reads", x.rests)
 		}
 	})
 	t.Run("a client that begins to wait for answers", func(t *testing.T) {
@@ -179,6 +194,57 @@ func TestPaceWindow(t *testing.T) {
 	})
 }
 
+// TestPaceTight: a window that rests do not outlast by much. Its reader goes on resting
+// after a rest that brought nothing, and is to bring to the disk what it has.
+func TestPaceTight(t *testing.T) {
+	for _, c := range []struct {
+		window uint64
+		tight  bool
+	}{{tightLeast - 1, false}, {tightLeast, true}, {256, true}, {tightMost, true}, {tightMost + 1, false}} {
+		x := newPaceTest(5*time.Microsecond, 90)
+		x.open = func(int) uint64 { return c.window }
+		x.read(t, 2*paceReads, true)
+		if x.p.tight() != c.tight {
+			t.Errorf("a window of %d: tight is %v", c.window, x.p.tight())
+		}
+		x.size = 0
+		x.read(t, 1, true)
+		if x.p.resting != c.tight {
+			t.Errorf("a window of %d, nothing came: resting is %v", c.window, x.p.resting)
+		}
+		x.read(t, 2*barrenRests, true)
+		if x.p.resting || x.p.tight() {
+			t.Errorf("a window of %d: it goes on resting for nothing", c.window)
+		}
+	}
+}
+
+// TestPaceWidens: the receive window gets wide for clients that write much at a time.
+func TestPaceWidens(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sizes   []int // of reads, again and again
+		widened int
+	}{
+		{"much at a time", []int{60_000}, 1},
+		{"nearly always", []int{20_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 90}, 1},
+		{"every other time", []int{60_000, 90}, 0},
+		{"little", []int{9_000}, 0},
+		{"what gathered in rests", append(slices.Repeat([]int{90}, 2*paceReads), slices.Repeat([]int{60_000}, 2000)...), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newPaceTest(5*time.Microsecond, 0)
+			for i := range 20_000 {
+				x.size = c.sizes[i%len(c.sizes)]
+				x.read(t, 1, true)
+			}
+			if x.widened != c.widened {
+				t.Errorf("widened %d times, want %d", x.widened, c.widened)
+			}
+		})
+	}
+}
+
 // TestPaceOnSocket: whatever a client does after a fast stream, its bytes are read:
 // a socket that is told to be quiet must not stay so.
 func TestPaceOnSocket(t *testing.T) {
@@ -209,7 +275,7 @@ func TestPaceOnSocket(t *testing.T) {
 		p.now = func() time.Time { return noon } // any stream is fast, however slow the machine
 		b := make([]byte, readBufferBytes)
 		for {
-			n, err := p.read(b, true, 0)
+			n, err := p.read(b, engine.Read{Published: 1, Streaming: true})
 			got.Add(int64(n))
 			rested.Store(rested.Load() || p.resting)
 			select {

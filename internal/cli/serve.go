@@ -223,6 +223,7 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 // listen opens all addresses or none.
 func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // it has not all options that the server sets
 	var open []net.Listener
 	for _, a := range addrs {
 		l, err := lc.Listen(ctx, "tcp", a)

@@ -119,9 +119,9 @@ func (d *driver) flush(s *crashClient) {
 	case 0:
 		s.c.Flush()
 	case 1:
-		s.c.EndRead(false)
+		s.c.EndRead(false, false)
 	default:
-		s.c.EndRead(true)
+		s.c.EndRead(true, false)
 	}
 }
 

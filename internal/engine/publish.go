@@ -367,25 +367,39 @@ func (c *Conn) waitRoom() {
 	}
 }
 
+// Read is what a read of a connection's reader has brought.
+type Read struct {
+	// Published is how many messages, but for those that were flushed in its middle.
+	Published int
+	// Streaming: something was published, and the client waits for nothing of it but
+	// confirms.
+	Streaming bool
+	// Unconfirmed is the most publishes for which a channel awaits confirms; 0
+	// without any.
+	Unconfirmed uint64
+}
+
 // EndRead is Flush at the end of a read. lone says that the client has sent little
 // and nothing since: if nothing was unconfirmed before either, it waits for what it
 // has just published, and nobody is served sooner than by bringing that to the disk
-// right here.
-//
-// It reports whether the client streams: it publishes, and waits for nothing but
-// confirms, of which unconfirmed are the most that a channel waited for.
-func (c *Conn) EndRead(lone bool) (streaming bool, unconfirmed uint64) {
-	streaming = len(c.run.groups) > 0 && len(c.run.settling) == 0
+// right here. here says that this is best even if more is unconfirmed.
+func (c *Conn) EndRead(lone, here bool) Read {
+	read := Read{Streaming: len(c.run.groups) > 0 && len(c.run.settling) == 0}
+	for i := range c.run.groups {
+		read.Published += len(c.run.groups[i].items)
+	}
 	c.unconfirmed = 0
 	if c.e.disk == nil {
 		c.Flush()
-		return streaming, c.unconfirmed
+		read.Unconfirmed = c.unconfirmed
+		return read
 	}
 	c.w.late, c.pipelined = true, false
 	c.Flush()
 	c.w.late = false
-	c.e.disk.Commit(lone && !c.pipelined)
-	return streaming, c.unconfirmed
+	c.e.disk.Commit(lone && !c.pipelined || here && c.unconfirmed > 0)
+	read.Unconfirmed = c.unconfirmed
+	return read
 }
 
 // flushPublishes applies the groups and registers the confirms.
