@@ -121,7 +121,7 @@ func (c *conn) readLoop() {
 		}
 		c.readCount.Add(1)
 		c.eng.CountRead(n)
-		if c.frameBytes() > longReadBytes {
+		if c.frameBytes() > wideFrameBytes {
 			pace.wide()
 		}
 		if short = n < shortReadBytes; short && !answered && !pace.resting {

@@ -39,10 +39,12 @@ const (
 	barrenRests = 16
 	// A narrow window is in the way of a client that writes much at a time: it was
 	// never read with rests, and of its last reads hardly any brought less than
-	// longReadBytes (one makes up for shortWeight others), or it sends larger frames.
-	longReads     = 512
-	longReadBytes = 16 << 10
-	shortWeight   = 8
+	// longReadBytes (one makes up for shortWeight others), or it sends frames of more than
+	// wideFrameBytes, of which a narrow window has too few.
+	longReads      = 512
+	longReadBytes  = 16 << 10
+	shortWeight    = 8
+	wideFrameBytes = 3 << 10
 )
 
 // pace reads from a connection's socket, and rests between reads where that is

@@ -16,7 +16,7 @@ import (
 const narrowBytes = 32 << 10
 
 // wideBytes is the same for a window that is made wide. The system goes on from there.
-const wideBytes = 128 << 10
+const wideBytes = 512 << 10
 
 // soBufLock is SO_BUF_LOCK (Linux 5.15), which says whose care buffer sizes are:
 // the system's, or with bufLockReceive that of receiving is as it was set.
