@@ -19,6 +19,9 @@ func (l *Log) commit() {
 		if len(batches) == 0 && ending || !l.put(batches) {
 			return
 		}
+		// Those who were woken run first, on this processor: the next round mostly
+		// blocks in a sync, and they would wait for another thread to come for them.
+		runtime.Gosched()
 	}
 }
 
