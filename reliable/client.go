@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -26,7 +27,7 @@ type Client struct {
 	declared  Topology   // what is declared again on a new connection
 	renewed   map[*link.Link]uint64
 
-	consuming sync.Mutex // held while the consume connection is opened
+	consuming chan struct{} // capacity 1: one element while the consume connection is opened
 
 	mu        sync.Mutex
 	consume   *link.Link // nil until there is a consumer
@@ -50,7 +51,7 @@ func Open(ctx context.Context, t Transport, config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{config: config, transport: t, renewed: map[*link.Link]uint64{},
+	c := &Client{config: config, transport: t, consuming: make(chan struct{}, 1), renewed: map[*link.Link]uint64{},
 		lanes: map[*lane]struct{}{}, consumers: map[*Consumer]struct{}{}}
 	if c.publish, err = c.open(ctx, "publish"); err != nil {
 		return nil, err
@@ -72,24 +73,32 @@ func Open(ctx context.Context, t Transport, config Config) (*Client, error) {
 
 // open opens a supervised connection for one role.
 func (c *Client) open(ctx context.Context, role string) (*link.Link, error) {
-	properties := amqp.NewConnectionProperties()
-	properties.SetClientConnectionName(c.config.Name + " (" + role + ")")
-	l, err := link.Open(ctx, link.Config{
-		Addresses: c.transport.URLs, Dial: c.transport.dial(), Role: role, Logger: c.config.Logger,
-		Client:         amqp.Config{Heartbeat: c.config.Heartbeat, Properties: properties, TLSClientConfig: c.transport.TLS},
-		ConnectTimeout: c.config.ConnectTimeout, MinPause: c.config.MinPause, MaxPause: c.config.MaxPause,
-	})
+	l, err := link.Open(ctx, c.linkConfig(role))
 	if err != nil {
 		return nil, fmt.Errorf("reliable: %w", err)
 	}
 	return l, nil
 }
 
+func (c *Client) linkConfig(role string) link.Config {
+	properties := amqp.NewConnectionProperties()
+	properties.SetClientConnectionName(c.config.Name + " (" + role + ")")
+	return link.Config{
+		Addresses: c.transport.URLs, Dial: c.transport.dial(), Role: role, Logger: c.config.Logger,
+		Client:         amqp.Config{Heartbeat: c.config.Heartbeat, Properties: properties, TLSClientConfig: c.transport.TLS},
+		ConnectTimeout: c.config.ConnectTimeout, MinPause: c.config.MinPause, MaxPause: c.config.MaxPause,
+	}
+}
+
 // consumeLink is the connection for consuming, opened when it is first needed,
 // and the lane for the copies that consumers publish.
 func (c *Client) consumeLink(ctx context.Context) (*link.Link, *lane, error) {
-	c.consuming.Lock()
-	defer c.consuming.Unlock()
+	select {
+	case c.consuming <- struct{}{}:
+		defer func() { <-c.consuming }()
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("reliable: connect to consume: %w", context.Cause(ctx))
+	}
 	c.mu.Lock()
 	l, copies, closed := c.consume, c.copies, c.closed
 	c.mu.Unlock()
@@ -99,19 +108,52 @@ func (c *Client) consumeLink(ctx context.Context) (*link.Link, *lane, error) {
 	case l != nil:
 		return l, copies, nil
 	}
-	l, err := c.open(ctx, "consume")
+	l, err := c.openAgain(ctx, "consume")
 	if err != nil {
 		return nil, nil, err
 	}
-	copies, err = c.newLane(copyWindow)
-	if err != nil {
-		l.Close(ctx)
-		return nil, nil, err
-	}
+	copies = newLane(c, copyWindow)
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		l.Close(ctx)
+		return nil, nil, ErrClosed
+	}
 	defer c.mu.Unlock()
 	c.consume, c.copies = l, copies
+	c.startLane(copies)
 	return l, copies, nil
+}
+
+// openAgain opens another connection to servers that the client has been connected
+// to. They may be away just now, as at any other time, so it tries until ctx ends,
+// unless a server refuses it.
+func (c *Client) openAgain(ctx context.Context, role string) (*link.Link, error) {
+	begun := time.Now()
+	for attempt := 0; ; attempt++ {
+		if _, err := connection(ctx, c.publish, 0); err != nil { // it knows when they are back, and of Close
+			return nil, fmt.Errorf("reliable: connect to %s: %w", role, err)
+		}
+		l, err := c.open(ctx, role)
+		if err == nil || ctx.Err() != nil || serverRefused(err) && !serverRecovers(err, begun) {
+			return l, err
+		}
+		c.config.Logger.Warn("cannot connect", "role", role, "error", err)
+		select {
+		case <-time.After(c.linkConfig(role).Pause(attempt)):
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// connection waits for a connection of l newer than epoch; see link.Link.Conn.
+func connection(ctx context.Context, l *link.Link, epoch uint64) (*link.Conn, error) {
+	conn, err := l.Conn(ctx, epoch)
+	if errors.Is(err, link.ErrClosed) {
+		err = ErrClosed
+	}
+	return conn, err
 }
 
 // newLane starts a lane that Close ends.
@@ -122,9 +164,14 @@ func (c *Client) newLane(window int) (*lane, error) {
 	if c.closed {
 		return nil, ErrClosed
 	}
+	c.startLane(l)
+	return l, nil
+}
+
+// startLane is called with c.mu, while the client is not closed.
+func (c *Client) startLane(l *lane) {
 	c.lanes[l] = struct{}{}
 	go l.run()
-	return l, nil
 }
 
 // typeOf is the type of a queue in this client.

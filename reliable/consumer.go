@@ -63,8 +63,8 @@ type Consumer struct {
 type Handler[T any] func(ctx context.Context, m *Message[T]) error
 
 // Consume calls handle for each message of a queue, which is declared with its
-// dead-letter queue. ctx bounds only that; the consumer goes on until it is
-// stopped, or the client closed.
+// dead-letter queue. ctx bounds only that, and waiting for a broker that is away
+// just then; the consumer goes on until it is stopped, or the client closed.
 //
 // The error that handle returns decides about the message:
 //
@@ -137,7 +137,7 @@ func (c *Consumer) begin(ctx context.Context) error {
 	var sub *subscription
 	begun := time.Now()
 	for epoch := uint64(0); sub == nil; {
-		conn, err := c.link.Conn(ctx, epoch)
+		conn, err := connection(ctx, c.link, epoch)
 		if err != nil {
 			return fmt.Errorf("reliable: consume from %q: %w", c.queue.Name, err)
 		}

@@ -19,7 +19,7 @@ func (c *Client) Declare(ctx context.Context, t Topology) error {
 	defer c.declaring.Unlock()
 	begun := time.Now()
 	for epoch := uint64(0); ; {
-		conn, err := c.publish.Conn(ctx, epoch)
+		conn, err := connection(ctx, c.publish, epoch)
 		if err != nil {
 			return fmt.Errorf("reliable: declare: %w", err)
 		}

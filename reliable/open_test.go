@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,4 +183,43 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 func (f dialFunc) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return f(ctx, network, addr)
+}
+
+// The broker may be away when the second connection is opened, by the first Consume.
+func TestConsumeWaitsForTheBroker(t *testing.T) {
+	b := brokertest.NewDurable(t)
+	var away atomic.Int64 // so many attempts fail
+	dial := dialFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if away.Add(-1) >= 0 {
+			return nil, errors.New("connection refused")
+		}
+		return b.DialContext(ctx, network, addr)
+	})
+	c := open(t, dial)
+	handle := func(context.Context, *reliable.Message[order]) error { return nil }
+	away.Store(1 << 40)
+	_, err := reliable.Consume(within(t, 50*time.Millisecond), c, orders, handle)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("its time is over: %v", err)
+	}
+	away.Store(5)
+	var got claimtest.Log[int]
+	consume(t, c, orders, func(ctx context.Context, m *reliable.Message[order]) error { got.Add(m.Body.ID); return nil })
+	if err := publisher[order](t, c, reliable.ToQueue(orders)).Publish(within(t, patience), order{7}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is handled", func() bool { return got.Len() == 1 })
+
+	closed := open(t, dial)
+	away.Store(1 << 40)
+	result := make(chan error, 1)
+	go func() {
+		_, err := reliable.Consume(within(t, patience), closed, orders, handle)
+		result <- err
+	}()
+	until(t, "it tries", func() bool { return away.Load() < 1<<40 })
+	closed.Close(within(t, patience))
+	if err := <-result; !errors.Is(err, reliable.ErrClosed) {
+		t.Errorf("Consume of a client that is closed meanwhile: %v", err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,7 +52,9 @@ func (p *peer) effectivelyOnce(t *testing.T, store string, size int) {
 	published := make(chan int, 1)
 	crashes := p.crashes(t, s, q, size/3, size*2/3)
 	pub := publisher[order](t, c, reliable.ToQueue(q), reliable.Window(500))
-	go func() { published <- p.publishWithDuplicates(t, pub, s, crashes, size) }()
+	var publishing sync.WaitGroup
+	publishing.Go(func() { published <- p.publishWithDuplicates(t, pub, s, crashes, size) })
+	t.Cleanup(publishing.Wait) // if the test fails it must not kill the next one's broker
 	kills, duplicates := 0, -1
 	for over := false; !over; {
 		worker := p.startWorker(t, w)
@@ -87,24 +90,35 @@ func (p *peer) effectivelyOnce(t *testing.T, store string, size int) {
 // publishWithDuplicates returns how many messages it has published twice.
 func (p *peer) publishWithDuplicates(t *testing.T, pub *reliable.Publisher[order], s *claimtest.Saboteur, crashes *crashes, size int) (duplicates int) {
 	defer s.Off()
-	ctx := within(t, 10*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
+	defer cancel()
+	failed := func(i int, err error) bool {
+		if err != nil && t.Context().Err() == nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+		return err != nil
+	}
+	var receipts []*reliable.Receipt
 	for i := range size {
 		if i%max(size/50, 20) == 0 {
 			s.Again(8000)
 		}
 		crashes.reached(i)
 		r, err := pub.PublishAsync(ctx, order{i})
+		receipts = append(receipts, r)
 		if err == nil && i%100 == 0 {
-			_, err = pub.PublishAsync(ctx, order{i}, reliable.ID(r.ID()))
+			r, err = pub.PublishAsync(ctx, order{i}, reliable.ID(r.ID()))
+			receipts = append(receipts, r)
 			duplicates++
 		}
-		if err != nil {
-			t.Error(err)
+		if failed(i, err) {
 			return duplicates
 		}
 	}
-	if err := pub.Close(ctx); err != nil { // it waits for the confirms
-		t.Error(err)
+	for i, r := range receipts {
+		if failed(i, r.Wait(ctx)) {
+			return duplicates
+		}
 	}
 	return duplicates
 }

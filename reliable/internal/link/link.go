@@ -182,7 +182,7 @@ func (l *Link) reconnect(ctx context.Context, old *Conn) *Conn {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(l.config.pause(attempt)):
+		case <-time.After(l.config.Pause(attempt)):
 		}
 		conn, err := l.connect(ctx, old.Epoch+1)
 		if err == nil {
@@ -195,10 +195,11 @@ func (l *Link) reconnect(ctx context.Context, old *Conn) *Conn {
 	}
 }
 
-// pause is how long to wait before an attempt: at most MinPause before the first,
+// Pause is how long to wait before an attempt, counted from 0: at most MinPause before the first,
 // twice as long each time, at most MaxPause; and between half of that and all of
 // it, so that a thousand clients of a restarted broker do not come at once.
-func (c *Config) pause(attempt int) time.Duration {
+func (c Config) Pause(attempt int) time.Duration {
+	c = c.withDefaults()
 	limit := c.MaxPause
 	if attempt < 30 {
 		limit = min(limit, c.MinPause<<attempt)
