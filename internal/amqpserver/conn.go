@@ -97,6 +97,7 @@ func (c *conn) serve() {
 func (c *conn) readLoop() {
 	short := false
 	push, pace := c.pusher(), newPace(c.nc)
+	defer func() { pace.stop() }()
 	for {
 		c.eng.Out.BeginRead()
 		if !c.handleBuffered() {
@@ -122,7 +123,7 @@ func (c *conn) readLoop() {
 		c.readCount.Add(1)
 		c.eng.CountRead(n)
 		if c.frameBytes() > wideFrameBytes {
-			pace.wide()
+			pace.window.grow(wideBytes)
 		}
 		if short = n < shortReadBytes; short && !answered && !pace.resting {
 			runtime.Gosched()

@@ -16,12 +16,14 @@ const (
 	restTime = 500 * time.Microsecond
 	// restLowBytes: a rest that has brought less was not worth it.
 	restLowBytes = 1 << 10
-	// restHighBytes: after a read of more, the next follows at once, unless it was
-	// restRow such reads since the last rest, and each message was small, so that the
-	// last had restMessages of them.
-	restHighBytes = 32 << 10
-	restRow       = 2
-	restMessages  = 128
+	// After a read that has brought restHighBytes, the next follows at once: what was
+	// gathered comes as the window opens. If each message was small, so that the read had
+	// restMessages of them, three quarters of what the window seems to hold will do, but not
+	// if restBytes came since the last rest.
+	restHighBytes      = 32 << 10
+	restHighLeastBytes = 8 << 10
+	restBytes          = 96 << 10
+	restMessages       = 128
 	// restWindow: a client that waits for the confirms of fewer publishes sends too
 	// little in a rest.
 	restWindow = 32
@@ -37,14 +39,10 @@ const (
 	tightMost  = 1024
 	// barrenRests bounds how many rests in a row may bring next to nothing then.
 	barrenRests = 16
-	// A narrow window is in the way of a client that writes much at a time: it was
-	// never read with rests, and of its last reads hardly any brought less than
-	// longReadBytes (one makes up for shortWeight others), or it sends frames of more than
-	// wideFrameBytes, of which a narrow window has too few.
-	longReads      = 512
-	longReadBytes  = 16 << 10
-	shortWeight    = 8
-	wideFrameBytes = 3 << 10
+	// cycleTime is from one read of a tiny window to the next. It is full by then, for it
+	// takes about 200 messages, and to write one that is only gathered takes a microsecond; and
+	// a client whose window of confirms is four times as large has more to write.
+	cycleTime = 400 * time.Microsecond
 )
 
 // pace reads from a connection's socket, and rests between reads where that is
@@ -55,26 +53,31 @@ const (
 // woken, and then finds many messages. It belongs to the reader.
 //
 // If the connection's receive window is full before the rest is over, the client's
-// system gathers what it still writes, and sends it in one piece: that costs the
-// client a third of what small pieces do. See narrowWindow.
+// system gathers what it still writes: see window. A tiny one is read once for each rest,
+// which is shorter and exact then: to empty it, that is to read until nothing comes any
+// more, would open it for small pieces again.
 type pace struct {
 	nc      net.Conn
 	quiet   quietSocket // nil if the connection cannot do it
-	widen   func()      // makes the receive window wide; nil if it is
+	window  window
 	now     func() time.Time
 	rest    func(time.Duration)
+	alarm   func(time.Duration) // an exact rest; nil until there was one
+	stop    func()
 	resting bool
 	rested  bool      // ever
-	last    int       // bytes of the last read
-	row     int       // reads since the last rest
+	brought int       // bytes of the last read
+	last    int       // the same, but for one that waited without rests before
+	came    int       // bytes since the last rest
+	holds   int       // the most that a read has brought lately
 	barren  int       // rests in a row that brought next to nothing
-	long    int       // long reads, less shortWeight for each other one
+	woke    time.Time // when the last exact rest ended
 	short   int       // short reads since began
 	began   time.Time // zero at first
 
 	looks, full int    // rests of this round, and those that found most unconfirmed
 	most        uint64 // unconfirmed publishes in this round of looks
-	window      uint64 // the most lately
+	ahead       uint64 // the most lately
 	penalty     int    // short reads more until the next time of rests, once a window was full
 }
 
@@ -89,16 +92,26 @@ type quietSocket interface {
 }
 
 func newPace(nc net.Conn) pace {
-	return pace{nc: nc, quiet: quietSocketOf(nc), widen: narrowWindow(nc), now: time.Now, rest: time.Sleep}
+	return pace{nc: nc, quiet: quietSocketOf(nc), window: newWindow(nc), now: time.Now, rest: time.Sleep, stop: func() {}}
 }
 
 // read reads. before is what the last read brought.
-func (p *pace) read(b []byte, before engine.Read) (int, error) {
-	p.window = max(p.window, before.Unconfirmed)
+func (p *pace) read(b []byte, before engine.Read) (n int, err error) {
+	p.ahead = max(p.ahead, before.Unconfirmed)
+	p.window.suit(p.brought, before, p.ahead)
+	if p.resting && before.Streaming && p.ahead == 0 {
+		p.window.grow(narrowBytes) // the client waits for nothing: it has as much to write as it likes
+	}
+	n, err = p.readNext(b, before)
+	p.brought = n
+	return n, err
+}
+
+func (p *pace) readNext(b []byte, before engine.Read) (int, error) {
 	if !p.resting {
 		return p.ordinaryRead(b, before)
 	}
-	n, big := 0, p.last >= restHighBytes
+	n, big := 0, p.last >= p.high(before.Published)
 	if before.Streaming && !p.windowFull(before.Unconfirmed) {
 		n = p.restAndRead(b, before.Published)
 	}
@@ -127,28 +140,16 @@ func (p *pace) read(b []byte, before engine.Read) (int, error) {
 // tight tells whether the client's window is full soon after a rest, and rests are
 // good nevertheless. The reader had better bring to the disk by itself, then, what it has
 // read: the client waits for it.
-func (p *pace) tight() bool { return p.resting && tightLeast <= p.window && p.window <= tightMost }
+func (p *pace) tight() bool { return p.resting && tightLeast <= p.ahead && p.ahead <= tightMost }
 
 // ordinaryRead waits for what comes.
 func (p *pace) ordinaryRead(b []byte, before engine.Read) (int, error) {
 	n, err := p.nc.Read(b)
-	if n < longReadBytes || p.rested {
-		p.long = max(0, p.long-shortWeight)
-	} else if p.long++; p.long >= longReads {
-		p.wide()
-	}
+	p.window.saw(n, p.rested)
 	if !p.resting && before.Streaming && p.quiet != nil && n < shortReadBytes && (before.Unconfirmed == 0 || before.Unconfirmed >= restWindow) {
 		p.count()
 	}
 	return n, err
-}
-
-// wide ends the narrow window.
-func (p *pace) wide() {
-	if p.widen != nil {
-		p.widen()
-		p.widen = nil
-	}
 }
 
 // windowFull notes how many publishes are unconfirmed after a rest, and tells whether
@@ -164,7 +165,7 @@ func (p *pace) windowFull(unconfirmed uint64) bool {
 		return false
 	}
 	full := p.full >= restLooks/2
-	p.window -= p.window / 8
+	p.ahead -= p.ahead / 8
 	if p.looks, p.full, p.most = 0, 0, 0; full {
 		p.penalty = min(2*p.penalty+paceReads, patienceReads)
 		p.short = -p.penalty
@@ -176,13 +177,33 @@ func (p *pace) windowFull(unconfirmed uint64) bool {
 
 // restAndRead rests, unless the last read has brought much, and reads.
 func (p *pace) restAndRead(b []byte, published int) int {
-	if p.last < restHighBytes || p.row >= restRow && published >= restMessages {
+	if p.window.tiny() {
+		p.restExactly()
+	} else if p.last < p.high(published) || p.came >= restBytes && published >= restMessages {
 		p.rest(restTime)
-		p.row = 0
+		p.came = 0
 	}
-	p.row++
 	p.last = p.quiet.tryRead(b)
+	p.came += p.last
+	p.holds = max(p.last, p.holds-p.holds/16)
 	return p.last
+}
+
+// high is from when on a read has brought so much that more is likely to be there.
+func (p *pace) high(published int) int {
+	if published < restMessages {
+		return restHighBytes
+	}
+	return min(restHighBytes, max(p.holds*3/4, restHighLeastBytes))
+}
+
+// restExactly rests until it is time for the next read of a tiny window.
+func (p *pace) restExactly() {
+	if p.alarm == nil {
+		p.alarm, p.stop = newAlarmClock()
+	}
+	p.alarm(cycleTime - p.now().Sub(p.woke))
+	p.woke = p.now()
 }
 
 // count counts a short read, and begins to rest if they are many.

@@ -2,10 +2,40 @@ package amqpserver
 
 import (
 	"net"
+	"os"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/warrenmq/warren/internal/nowait"
 )
+
+// newAlarmClock makes a sleep that ends within microseconds of the time, where the
+// runtime's timers take a millisecond, and that holds neither a thread nor a processor
+// meanwhile: a timer that the poller waits for as it does for a socket. It is for one
+// goroutine, and allocates nothing when called. Without one to be had it is time.Sleep.
+func newAlarmClock() (rest func(time.Duration), stop func()) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return time.Sleep, func() {}
+	}
+	f := os.NewFile(uintptr(fd), "timer")
+	var spec unix.ItimerSpec
+	expirations := make([]byte, 8)
+	rest = func(d time.Duration) {
+		if d <= 0 {
+			return
+		}
+		spec.Value = unix.NsecToTimespec(int64(d))
+		if unix.TimerfdSettime(fd, 0, &spec, nil) != nil {
+			time.Sleep(d)
+			return
+		}
+		_, _ = f.Read(expirations) // an error ends the rest early, and no more
+	}
+	return rest, func() { _ = f.Close() }
+}
 
 // quietSocketOf is nil for a connection that cannot do it.
 func quietSocketOf(nc net.Conn) quietSocket {

@@ -2,13 +2,19 @@
 
 package amqpserver
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // quietSocketOf is nil for a connection that cannot do it: elsewhere none can.
 func quietSocketOf(net.Conn) quietSocket { return nil }
 
-// narrowWindows leaves windows as they are.
-func narrowWindows(net.Listener) {}
+// newAlarmClock has no better one than the runtime's.
+func newAlarmClock() (rest func(time.Duration), stop func()) { return time.Sleep, func() {} }
 
-// narrowWindow is nil, as no window is narrow.
-func narrowWindow(net.Conn) func() { return nil }
+// tinyWindows leaves windows as they are.
+func tinyWindows(net.Listener) {}
+
+// newWindow is one that is the system's care.
+func newWindow(net.Conn) window { return window{} }

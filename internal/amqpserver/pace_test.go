@@ -26,7 +26,8 @@ type paceTest struct {
 	refuses bool
 	open    func(read int) uint64 // publishes that are unconfirmed then; nil: none ever
 	reads   int
-	widened int
+	grown   []int // sizes of the receive window, in order
+	exact   []time.Duration
 
 	published int // messages in each read
 }
@@ -50,10 +51,14 @@ func (x *paceTest) tryRead([]byte) int {
 
 func newPaceTest(each time.Duration, size int) *paceTest {
 	x := &paceTest{time: time.Unix(1, 0), each: each, size: size, lowAt: 1}
-	x.p = pace{nc: x, quiet: x, widen: func() { x.widened++ }, now: func() time.Time { return x.time }, rest: func(d time.Duration) {
+	x.p = pace{nc: x, quiet: x, now: func() time.Time { return x.time }, rest: func(d time.Duration) {
 		x.rests++
 		x.time = x.time.Add(d)
+	}, alarm: func(d time.Duration) {
+		x.exact = append(x.exact, d)
+		x.time = x.time.Add(max(d, 0))
 	}}
+	x.p.window = window{bytes: narrowBytes, set: func(bytes int) { x.grown = append(x.grown, bytes) }}
 	return x
 }
 
@@ -102,10 +107,17 @@ func TestPace(t *testing.T) {
 	t.Run("many small messages in each read", func(t *testing.T) {
 		x := newPaceTest(fast, 90)
 		x.read(t, 2*paceReads, true)
-		x.size, x.published = 40_000, 500
-		x.read(t, 20, true)
-		if x.rests != 20/restRow {
-			t.Errorf("%d rests for 20 long reads", x.rests)
+		x.size, x.published = 40_000, 500 // three of them are more than restBytes
+		x.read(t, 30, true)
+		if x.rests != 10 {
+			t.Errorf("%d rests for 30 long reads", x.rests)
+		}
+		x.size = 20_000 // as if that were all that the window holds: five are more than restBytes
+		x.read(t, 60, true)
+		x.rests = 0
+		x.read(t, 30, true)
+		if x.rests != 6 {
+			t.Errorf("%d rests for 30 reads of a smaller window", x.rests)
 		}
 	})
 	t.Run("a client that begins to wait for answers", func(t *testing.T) {
@@ -219,29 +231,31 @@ func TestPaceTight(t *testing.T) {
 	}
 }
 
-// TestPaceWidens: the receive window gets wide for clients that write much at a time.
-func TestPaceWidens(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		sizes   []int // of reads, again and again
-		widened int
-	}{
-		{"much at a time", []int{60_000}, 1},
-		{"nearly always", []int{20_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 90}, 1},
-		{"every other time", []int{60_000, 90}, 0},
-		{"little", []int{9_000}, 0},
-		{"what gathered in rests", append(slices.Repeat([]int{90}, 2*paceReads), slices.Repeat([]int{60_000}, 2000)...), 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			x := newPaceTest(5*time.Microsecond, 0)
-			for i := range 20_000 {
-				x.size = c.sizes[i%len(c.sizes)]
-				x.read(t, 1, true)
-			}
-			if x.widened != c.widened {
-				t.Errorf("widened %d times, want %d", x.widened, c.widened)
-			}
-		})
+// TestPaceTiny: a tiny window is read once for each exact rest, and those end in equal
+// distances; a client that waits for no confirms gets a larger window instead.
+func TestPaceTiny(t *testing.T) {
+	begin := func(unconfirmed uint64) *paceTest {
+		x := newPaceTest(5*time.Microsecond, 90)
+		x.p.window.bytes = tinyBytes
+		x.published = 1
+		x.open = func(int) uint64 { return unconfirmed }
+		x.read(t, 2*paceReads, true)
+		x.size, x.published = 16_000, 200
+		x.read(t, 21, true) // the first one waits, and begins to rest
+		return x
+	}
+	x := begin(1000)
+	if !x.p.tight() || len(x.exact) != 20 || x.rests > 0 || len(x.grown) > 0 {
+		t.Errorf("tight is %v, %d exact rests for 20 reads, %d others, the window grew to %v", x.p.tight(), len(x.exact), x.rests, x.grown)
+	}
+	x.time = x.time.Add(cycleTime / 4) // what handling a read takes
+	x.read(t, 1, true)
+	if got := x.exact[len(x.exact)-1]; got != cycleTime*3/4 {
+		t.Errorf("a rest of %v, want %v", got, cycleTime*3/4)
+	}
+	x = begin(0)
+	if len(x.exact) > 0 || x.rests == 0 || !slices.Equal(x.grown, []int{narrowBytes}) {
+		t.Errorf("a stream without confirms: %d exact rests, %d others, the window grew to %v", len(x.exact), x.rests, x.grown)
 	}
 }
 

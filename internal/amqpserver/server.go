@@ -58,7 +58,7 @@ func New(c Config) *Server {
 // returns ErrClosed after Shutdown. The listener is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
-	narrowWindows(l)
+	tinyWindows(l)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()

@@ -5,18 +5,9 @@ import (
 	"syscall"
 )
 
-// A receive window of about 32 KiB is full before a rest is over, even with the
-// smallest messages. Smaller ones are no good on the loopback interface, whose segments
-// of up to 64 KiB have to fit: a sender halves them to the largest window it has seen, and if
-// one does not fit then, it waits for a timer. For the same reason a window that has been
-// wide is not made narrow again.
-
-// narrowBytes is half of what the system may keep for a connection that is not read,
-// its own overhead included.
-const narrowBytes = 32 << 10
-
-// wideBytes is the same for a window that is made wide. The system goes on from there.
-const wideBytes = 512 << 10
+// systemBytes is what connections from other machines begin with: about the system's own
+// default.
+const systemBytes = 64 << 10
 
 // soBufLock is SO_BUF_LOCK (Linux 5.15), which says whose care buffer sizes are:
 // the system's, or with bufLockReceive that of receiving is as it was set.
@@ -25,26 +16,37 @@ const (
 	bufLockReceive = 2
 )
 
-// narrowWindows has the connections of a listener begin with a narrow window that the
+// tinyWindows has the connections of a listener begin with a tiny window that the
 // system widens as the connection needs it. Where it cannot be done, and that includes a
 // listener with MPTCP, windows are as ever.
-func narrowWindows(l net.Listener) {
+func tinyWindows(l net.Listener) {
 	if tcp, ok := l.(*net.TCPListener); ok && setSocket(tcp, soBufLock, 0) {
-		_ = setSocket(tcp, syscall.SO_RCVBUF, narrowBytes) && setSocket(tcp, soBufLock, 0)
+		_ = setSocket(tcp, syscall.SO_RCVBUF, tinyBytes) && setSocket(tcp, soBufLock, 0)
 	}
 }
 
-// narrowWindow keeps the window of a connection from the same machine narrow, until
-// what it returns is called: nil if that window is not narrow.
-func narrowWindow(nc net.Conn) (widen func()) {
+// newWindow takes care of the window of a connection from the same machine, if it has
+// begun tiny. Smaller ones than that are no good on the loopback interface: what a
+// sender has gathered has to fit, in pieces of half the largest window it has seen, or it waits
+// for a timer. For the same reason a window that has been wide is not made narrow again.
+func newWindow(nc net.Conn) window {
 	tcp, ok := nc.(*net.TCPConn)
-	if !ok || !isLoopback(nc.RemoteAddr()) || !isNarrow(tcp) || !setSocket(tcp, soBufLock, bufLockReceive) {
-		return nil
+	if !ok || !isTiny(tcp) {
+		return window{}
 	}
-	return func() {
-		setSocket(tcp, syscall.SO_RCVBUF, wideBytes)
-		setSocket(tcp, soBufLock, 0)
+	if !isLoopback(nc.RemoteAddr()) {
+		_ = setSocket(tcp, syscall.SO_RCVBUF, systemBytes) && setSocket(tcp, soBufLock, 0)
+		return window{}
 	}
+	if !setSocket(tcp, soBufLock, bufLockReceive) {
+		return window{}
+	}
+	return window{bytes: tinyBytes, set: func(bytes int) {
+		setSocket(tcp, syscall.SO_RCVBUF, bytes)
+		if bytes >= wideBytes {
+			setSocket(tcp, soBufLock, 0)
+		}
+	}}
 }
 
 func isLoopback(a net.Addr) bool {
@@ -52,17 +54,24 @@ func isLoopback(a net.Addr) bool {
 	return ok && tcp.IP.IsLoopback()
 }
 
-// isNarrow tells whether the system has not widened the window yet.
-func isNarrow(c syscall.Conn) bool {
-	bytes := 0
+// isTiny tells whether the system has not widened the window yet.
+func isTiny(c syscall.Conn) bool {
+	bytes := bufferBytes(c)
+	return 0 < bytes && bytes <= 2*tinyBytes
+}
+
+// bufferBytes is the size of a socket's receive buffer, 0 if it has none.
+func bufferBytes(c syscall.Conn) (bytes int) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return false
+		return 0
 	}
-	err = raw.Control(func(fd uintptr) {
+	if raw.Control(func(fd uintptr) {
 		bytes, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF)
-	})
-	return err == nil && 0 < bytes && bytes <= 2*narrowBytes
+	}) != nil {
+		return 0
+	}
+	return bytes
 }
 
 // setSocket sets an option of a socket, and tells whether that worked.

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestNarrowWindow: what a client on the same machine can have under way is little until
+// TestTinyWindow: what a client on the same machine can have under way is little until
 // the window is made wide, and nothing is lost on the way.
-func TestNarrowWindow(t *testing.T) {
+func TestTinyWindow(t *testing.T) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -22,7 +22,7 @@ func TestNarrowWindow(t *testing.T) {
 	if !setSocket(l.(*net.TCPListener), soBufLock, 0) {
 		t.Skip("this Linux has no SO_BUF_LOCK")
 	}
-	narrowWindows(l)
+	tinyWindows(l)
 	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -37,12 +37,9 @@ func TestNarrowWindow(t *testing.T) {
 	server.SetDeadline(limit)
 	client.SetDeadline(limit)
 
-	if !isNarrow(server.(*net.TCPConn)) {
-		t.Fatal("a new connection's window is wide")
-	}
-	widen := narrowWindow(server)
-	if widen == nil {
-		t.Fatal("the window cannot be kept narrow")
+	w := newWindow(server)
+	if !w.tiny() {
+		t.Fatal("the window cannot be kept tiny")
 	}
 	pass := func(bytes int64) {
 		t.Helper()
@@ -64,26 +61,36 @@ func TestNarrowWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pass(16 << 20)
-	if !isNarrow(server.(*net.TCPConn)) {
-		t.Error("the system has widened it")
+	holds := func(bytes int) {
+		t.Helper()
+		if got := bufferBytes(server.(*net.TCPConn)); got != 2*bytes {
+			t.Errorf("the buffer has %d bytes, want %d", got, 2*bytes)
+		}
 	}
-	widen()
-	if isNarrow(server.(*net.TCPConn)) {
-		t.Error("it is still narrow")
+	pass(4 << 20)
+	holds(tinyBytes) // the system has not widened it
+	w.grow(narrowBytes)
+	if w.tiny() {
+		t.Error("it is still tiny")
 	}
 	pass(16 << 20)
-	if again := narrowWindow(server); again != nil {
-		t.Error("a wide window is made narrow again")
+	holds(narrowBytes)
+	w.grow(wideBytes)
+	if w.set != nil {
+		t.Error("it is not the system's care")
+	}
+	pass(16 << 20)
+	if again := newWindow(server); again.set != nil {
+		t.Error("a wide window is made tiny again")
 	}
 }
 
-// TestWindowsThatStay: where a window cannot be narrow, or should not.
+// TestWindowsThatStay: where a window cannot be tiny, or should not.
 func TestWindowsThatStay(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
 	defer there.Close()
-	if narrowWindow(here) != nil {
+	if w := newWindow(here); w.set != nil {
 		t.Error("a pipe has a window")
 	}
 	for address, loopback := range map[string]bool{"127.0.0.1": true, "::1": true, "10.0.0.1": false, "2001:db8::1": false} {
@@ -109,11 +116,28 @@ func TestWindowsThatStay(t *testing.T) {
 	if err := server.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if isNarrow(server.(*net.TCPConn)) || narrowWindow(server) != nil {
-		t.Error("a wide window is made narrow")
+	if w := newWindow(server); w.set != nil {
+		t.Error("a wide window is made tiny")
 	}
 	server.Close()
-	if setSocket(server.(*net.TCPConn), syscall.SO_RCVBUF, 1) || isNarrow(server.(*net.TCPConn)) {
+	if setSocket(server.(*net.TCPConn), syscall.SO_RCVBUF, 1) || isTiny(server.(*net.TCPConn)) {
 		t.Error("a closed socket has options")
 	}
+}
+
+// TestAlarmClock: a rest takes as long as it should, and nothing if there is no time left.
+func TestAlarmClock(t *testing.T) {
+	rest, stop := newAlarmClock()
+	for _, d := range []time.Duration{-time.Second, 0, time.Microsecond, 3 * time.Millisecond} {
+		began := time.Now()
+		rest(d)
+		if took := time.Since(began); took < d {
+			t.Errorf("a rest of %v took %v", d, took)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { rest(time.Microsecond) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	stop()
+	rest(time.Microsecond) // ends
 }

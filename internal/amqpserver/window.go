@@ -1,0 +1,86 @@
+package amqpserver
+
+import "github.com/warrenmq/warren/internal/engine"
+
+const (
+	// tinyBytes, narrowBytes and wideBytes are what a receive window may be: half of
+	// what the system may keep for a connection that is not read, its own overhead
+	// included. From the last one on it is the system's care.
+	tinyBytes   = 11 << 10
+	narrowBytes = 32 << 10
+	wideBytes   = 512 << 10
+
+	// A tiny window is for messages of at most so many bytes, of a client whose
+	// unconfirmed ones are not so many that it has more than four narrow windows under
+	// way.
+	tinyMessageBytes = 512
+	tinyAhead        = 4 * narrowBytes
+
+	// A narrow window is in the way of a client that writes much at a time: it was
+	// never read with rests, and of its last reads hardly any brought less than
+	// longReadBytes (one makes up for shortWeight others), or it sends frames of more than
+	// wideFrameBytes, of which a narrow window has too few. A tiny one is full with less,
+	// and is given up sooner.
+	longReads         = 512
+	longReadBytes     = 16 << 10
+	tinyLongReads     = 64
+	tinyLongReadBytes = 8 << 10
+	shortWeight       = 8
+	wideFrameBytes    = 3 << 10
+)
+
+// window is the receive window of a connection from the same machine. As long as it is
+// full, the client's system gathers what the client writes in small pieces, and sends it
+// in one when the window opens; each piece costs the client a third of what it costs
+// otherwise. So it begins tiny, and grows as soon as that is in the way: a quarter of what
+// the client may have under way is enough to be full after a rest while there is still
+// something to write. It never shrinks, because the sender's system cuts its segments
+// to half of the largest window it has seen. The zero window is the system's care.
+type window struct {
+	set   func(bytes int) // nil if it is wide
+	bytes int
+	long  int // long reads, less shortWeight for each other one
+}
+
+// tiny tells whether the window still is what a connection begins with.
+func (w *window) tiny() bool { return w.set != nil && w.bytes < narrowBytes }
+
+// grow makes the window larger.
+func (w *window) grow(bytes int) {
+	if w.set == nil || bytes <= w.bytes {
+		return
+	}
+	w.set(bytes)
+	w.bytes, w.long = bytes, 0
+	if bytes >= wideBytes {
+		w.set = nil
+	}
+}
+
+// saw notes that a read without a rest has brought n bytes.
+func (w *window) saw(n int, rested bool) {
+	if w.set == nil {
+		return
+	}
+	enough, reads, next := longReadBytes, longReads, wideBytes
+	if w.tiny() {
+		enough, reads, next = tinyLongReadBytes, tinyLongReads, narrowBytes
+	}
+	if n < enough || rested {
+		w.long = max(0, w.long-shortWeight)
+	} else if w.long++; w.long >= reads {
+		w.grow(next)
+	}
+}
+
+// suit grows a tiny window that does not suit what the last read, of n bytes, has
+// brought, or a client that may have so many publishes unconfirmed.
+func (w *window) suit(n int, read engine.Read, unconfirmed uint64) {
+	if !w.tiny() || read.Published == 0 || n == 0 {
+		return
+	}
+	each := n / read.Published
+	if each > tinyMessageBytes || unconfirmed > tightMost || int(unconfirmed)*each > tinyAhead {
+		w.grow(narrowBytes)
+	}
+}
