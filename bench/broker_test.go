@@ -47,14 +47,14 @@ func target(addr string) *loadgen.Broker {
 	return &loadgen.Broker{Dial: loadgen.DialTCP(addr), Login: loadgen.Login{User: "guest", Password: "guest", VHost: "/"}}
 }
 
-// measured is a benchmark's load on what listens at addr.
-func measured(b *testing.B, addr string, cfg *loadgen.Config) *loadgen.Report {
+// measured is a benchmark's load on a broker.
+func measured(b *testing.B, at *loadgen.Broker, cfg *loadgen.Config) *loadgen.Report {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	b.ReportAllocs()
 	b.ResetTimer()
-	rep, err := loadgen.Run(ctx, target(addr), cfg)
+	rep, err := loadgen.Run(ctx, at, cfg)
 	b.StopTimer()
 	must(b, err)
 	return rep

@@ -29,7 +29,7 @@ func BenchmarkRow(b *testing.B) {
 }
 
 func benchmarkLoad(b *testing.B, cfg loadgen.Config) {
-	report(b, measured(b, listen(b, b.TempDir()), &cfg))
+	report(b, measured(b, target(listen(b, b.TempDir())), &cfg))
 }
 
 // report shows what benchstat compares.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -254,6 +255,18 @@ func startSink(t testing.TB) (addr string) {
 	return strings.TrimSpace(line)
 }
 
+// sinkTarget is how a load reaches a new sink: with threads of its own, as that of
+// warren bench, since the sink is in another process.
+func sinkTarget(t testing.TB) *loadgen.Broker {
+	t.Helper()
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(before + loadgen.MaxLoops)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	b := target(startSink(t))
+	b.OwnThreads = true
+	return b
+}
+
 // sinkRows are rows with one publisher and one consumer.
 var sinkRows = [...]string{"transient-16B", "transient-1KB", "window-256", "window-1000-16B", "batched-16B", "batched-1KB", "batched-window-5000", "batched-window-1000-16B"}
 
@@ -277,8 +290,8 @@ func sinkLoad(t testing.TB, name string, messages int) loadgen.Config {
 func BenchmarkLoad(b *testing.B) {
 	for _, name := range sinkRows {
 		b.Run(name, func(b *testing.B) {
-			addr, cfg := startSink(b), sinkLoad(b, name, b.N)
-			rep := measured(b, addr, &cfg)
+			at, cfg := sinkTarget(b), sinkLoad(b, name, b.N)
+			rep := measured(b, at, &cfg)
 			b.ReportMetric(rep.Seconds*1e9/float64(rep.Messages()), "ns/op")
 			b.ReportMetric(rep.ClientCPUPerMillion, "client-s/M")
 		})
@@ -294,7 +307,7 @@ func TestSink(t *testing.T) {
 			cfg := sinkLoad(t, name, n)
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
-			rep, err := loadgen.Run(ctx, target(startSink(t)), &cfg)
+			rep, err := loadgen.Run(ctx, sinkTarget(t), &cfg)
 			if err != nil || rep.Received != n || cfg.Confirm > 0 && rep.Confirmed != n || rep.DeliveryLatency == nil || rep.DeliveryLatency.Count != n {
 				t.Errorf("%+v, %v", rep, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -142,6 +143,9 @@ func (b *benching) addFlags(cmd *cobra.Command) {
 
 func (b *benching) run(cmd *cobra.Command) error {
 	given := cmd.Flags().Changed
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(before + loadgen.MaxLoops) // for Broker.OwnThreads
+	defer runtime.GOMAXPROCS(before)
 	switch {
 	case b.suite && given("report"):
 		return usagef(cmd, "--suite measures and --report shows what was measured; give one of them")
@@ -297,6 +301,7 @@ func (b *benching) brokers(cmd *cobra.Command) ([]namedBroker, error) {
 			tlsConfig.ServerName = uri.Host
 		}
 		n := namedBroker{address: displayAddress(uri)}
+		n.OwnThreads = true
 		n.LoginTimeout = t.timeout
 		n.Login = loadgen.Login{User: uri.Username, Password: uri.Password, VHost: uri.Vhost, Name: cmd.CommandPath()}
 		addr := net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))

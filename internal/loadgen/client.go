@@ -2,9 +2,11 @@ package loadgen
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"github.com/warrenmq/warren/internal/wire"
 )
@@ -20,7 +22,18 @@ type Client struct {
 	body     []byte // of the last delivery, if it came in several frames
 	frameMax uint32 // bytes of a frame, as agreed
 	server   wire.Table
+	cut      atomic.Bool // a write did not get through, perhaps in the middle of a frame
+
+	// The delivery of which not all has come.
+	current   Delivery
+	inContent bool // its method has
+	inBody    bool // its header has
+	bodyBytes uint64
 }
+
+// errAgain is the end of what is there, on a connection that belongs to a loop:
+// nothing is lost by asking again later.
+var errAgain = errors.New("nothing there yet")
 
 // channelNumber is the channel that Connect opens, and that calls without a
 // channel use.
@@ -178,6 +191,24 @@ func closed(payload []byte) error {
 		return &CloseError{Code: int(m.ReplyCode), Text: m.ReplyText, Channel: true}
 	}
 	return fmt.Errorf("the broker closed with %s", m.ID())
+}
+
+// parting reads on until the broker closes, or nothing more comes, and returns
+// which it was.
+func (c *Client) parting() error {
+	for {
+		f, err := c.Next()
+		if err != nil {
+			return err
+		}
+		if f.Type != wire.FrameMethod {
+			continue
+		}
+		switch wire.PeekMethod(f.Payload) {
+		case wire.IDConnectionClose, wire.IDChannelClose:
+			return closed(f.Payload)
+		}
+	}
 }
 
 func (c *Client) send(channel uint16, m wire.Method) error {

@@ -21,6 +21,14 @@
 // before.
 //
 // Each publisher has a goroutine that writes and one that reads, each consumer
-// one for both. They share counters with the goroutine that called Run, which
+// one for both. On Linux, if the broker is said to have OwnThreads, two loops take
+// their place for plain TCP connections: a goroutine that drives all publishers and
+// one that drives all consumers, which tell the scheduler nothing of their system
+// calls. With goroutines, half of what a load takes is the scheduler, its poller and
+// its watchdog, as soon as publishers wait for confirms. What is written and what is
+// done with what comes is the same code for both (publisher.step and read,
+// consumer.step); they differ in who waits, and how.
+//
+// Whoever drives them, they share counters with the goroutine that called Run, which
 // samples them, and nothing else.
 package loadgen

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -11,14 +12,19 @@ import (
 	"github.com/warrenmq/warren/internal/wire"
 )
 
-// publisher is one connection that publishes. write runs in one goroutine, read
-// in another.
+// publisher is one connection that publishes. Either write runs in one goroutine
+// and read in another, or both parts are the turns of a loop.
 type publisher struct {
 	r     *runner
 	c     *Client
 	rate  float64
 	limit int64         // publishes, 0 for no limit
 	phase time.Duration // its place in the schedule, so that publishers do not all write at once
+
+	// Of who writes only.
+	start       int64 // of the schedule
+	n           int64 // publishes so far
+	uncommitted int64 // of them, in a transaction
 
 	block  []byte // the frames of several publishes, all of one size
 	one    int    // bytes of one
@@ -38,9 +44,8 @@ type publisher struct {
 	waiting atomic.Bool
 	room    chan struct{}
 	done    atomic.Bool // has sent all it should
-	cut     atomic.Bool // a write failed, perhaps in the middle of a frame
 
-	// Of read only.
+	// Of who reads only.
 	nowNanos int64
 	settles  int64
 	lowest   int64
@@ -112,65 +117,85 @@ func (p *publisher) prepare() error {
 	return nil
 }
 
+// begin starts the schedule.
+func (p *publisher) begin() { p.start = p.r.since() + int64(p.phase) }
+
 // write publishes until it has published enough, ctx ends, or the connection
 // breaks.
 func (p *publisher) write(ctx context.Context) error {
 	defer p.done.Store(true)
-	start := p.r.since() + int64(p.phase)
-	var n int64 // publishes so far
+	p.begin()
 	if p.rate > 0 {
 		precise()
 	}
-	for p.limit == 0 || n < p.limit {
-		if ctx.Err() != nil {
+	for ctx.Err() == nil {
+		frames, until := p.step()
+		switch {
+		case frames != nil:
+			if err := p.c.Write(frames); err != nil {
+				p.c.cut.Store(true)
+				return err
+			}
+		case p.done.Load():
+			return nil
+		case until != never:
+			p.sleepUntil(until)
+		case !p.wait(ctx):
 			return nil
 		}
-		count := int64(p.per - p.next)
-		if p.limit > 0 {
-			count = min(count, p.limit-n)
-		}
-		if p.rate > 0 {
-			due := p.due(start) - n
-			if due <= 0 {
-				p.sleepUntil(start + p.intended(n))
-				continue
-			}
-			count = min(count, due)
-		}
-		if p.window > 0 {
-			free := p.free(n)
-			if free <= 0 {
-				if !p.wait(ctx, n) {
-					return nil
-				}
-				continue
-			}
-			count = min(count, free)
-		}
-		if !p.r.cfg.Batched {
-			count = 1
-		}
-		if p.commit != nil {
-			count = min(count, p.window-n%p.window)
-		}
-		if err := p.send(start, n, count); err != nil {
-			p.cut.Store(true)
-			return err
-		}
-		n += count
-	}
-	if p.commit != nil && n%p.window != 0 { // the last transaction is a short one
-		return p.c.Write(p.commit)
 	}
 	return nil
+}
+
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// step is what to write next: a publish, in batched mode as many as may go, or a
+// commit. They count as sent. If there is nothing, until says when that changes;
+// never means with a confirm, or not at all once done is set.
+func (p *publisher) step() (frames []byte, until int64) {
+	ended := p.limit > 0 && p.n >= p.limit
+	if p.uncommitted > 0 && (ended || p.uncommitted == p.window) { // the last transaction may be a short one
+		p.uncommitted = 0
+		return p.commit, 0
+	}
+	if ended {
+		p.done.Store(true)
+		return nil, never
+	}
+	count := int64(p.per - p.next)
+	if p.limit > 0 {
+		count = min(count, p.limit-p.n)
+	}
+	if p.rate > 0 {
+		due := p.due() - p.n
+		if due <= 0 {
+			return nil, p.start + p.intended(p.n)
+		}
+		count = min(count, due)
+	}
+	if p.window > 0 {
+		free := p.free()
+		if free <= 0 {
+			return nil, never
+		}
+		count = min(count, free)
+	}
+	if !p.r.cfg.Batched {
+		count = 1
+	}
+	if p.commit != nil {
+		count = min(count, p.window-p.uncommitted)
+	}
+	return p.stamp(count), 0
 }
 
 // intended is when publish n is to be sent, in nanoseconds after the start.
 func (p *publisher) intended(n int64) int64 { return int64(float64(n) * 1e9 / p.rate) }
 
 // due is how many publishes should have been sent by now.
-func (p *publisher) due(start int64) int64 {
-	elapsed := p.r.since() - start
+func (p *publisher) due() int64 {
+	elapsed := p.r.since() - p.start
 	if elapsed < 0 {
 		return 0
 	}
@@ -182,52 +207,53 @@ func (p *publisher) sleepUntil(at int64) {
 	pause(min(time.Duration(at-p.r.since()), 50*time.Millisecond))
 }
 
-// send stamps count publishes, registers them, and writes them.
-func (p *publisher) send(start, n, count int64) error {
+// stamp stamps count publishes and registers them; what it returns is to be
+// written before the following call.
+func (p *publisher) stamp(count int64) []byte {
 	at := p.r.since()
 	batch := p.block[p.next*p.one : (p.next+int(count))*p.one]
 	for i := range count {
 		if p.rate > 0 {
-			at = start + p.intended(n+i)
+			at = p.start + p.intended(p.n+i)
 		}
 		if p.bodyAt > 0 {
 			binary.BigEndian.PutUint64(batch[int(i)*p.one+p.bodyAt:], uint64(at))
 		}
 		if p.open != nil {
-			p.open[(n+i+1)&p.mask] = max(at, 1)
+			p.open[(p.n+i+1)&p.mask] = max(at, 1)
 		}
 	}
 	p.next = (p.next + int(count)) % p.per
-	p.sent.Store(n + count)
-	if p.commit != nil && (n+count)%p.window == 0 {
-		if p.r.cfg.Batched {
-			p.out = append(append(p.out[:0], batch...), p.commit...)
-			return p.c.Write(p.out)
-		}
-		if err := p.c.Write(batch); err != nil {
-			return err
-		}
-		return p.c.Write(p.commit)
+	p.n += count
+	p.sent.Store(p.n)
+	if p.commit == nil {
+		return batch
 	}
-	return p.c.Write(batch)
+	p.uncommitted += count
+	if p.uncommitted == p.window && p.r.cfg.Batched {
+		p.uncommitted = 0
+		p.out = append(append(p.out[:0], batch...), p.commit...)
+		return p.out
+	}
+	return batch
 }
 
-// free is how many publishes the window has room for after n of them.
-func (p *publisher) free(n int64) int64 {
+// free is how many publishes the window has room for.
+func (p *publisher) free() int64 {
 	if p.commit != nil {
 		// A transaction begins when the one before is committed.
-		if n%p.window == 0 && p.settled.Load() < n {
+		if p.uncommitted == 0 && p.settled.Load() < p.n {
 			return 0
 		}
 		return p.window
 	}
-	return min(p.window-(n-p.settled.Load()), int64(len(p.open))-(n-p.low.Load()))
+	return min(p.window-(p.n-p.settled.Load()), int64(len(p.open))-(p.n-p.low.Load()))
 }
 
 // wait returns when there is room, false when ctx has ended.
-func (p *publisher) wait(ctx context.Context, n int64) bool {
+func (p *publisher) wait(ctx context.Context) bool {
 	p.waiting.Store(true)
-	if p.free(n) > 0 { // a confirm may have come before it could see us wait
+	if p.free() > 0 { // a confirm may have come before it could see us wait
 		p.waiting.Store(false)
 		return true
 	}
@@ -239,7 +265,8 @@ func (p *publisher) wait(ctx context.Context, n int64) bool {
 	}
 }
 
-// read takes in confirms until the connection ends.
+// read takes in confirms until the connection ends; in a loop, until nothing more
+// is there (errAgain).
 func (p *publisher) read() error {
 	for {
 		f, err := p.c.frame(p.beforeRead)
@@ -273,7 +300,7 @@ func (p *publisher) read() error {
 	}
 }
 
-// beforeRead shows the other goroutines what the last read has brought.
+// beforeRead shows the writer and the watch what the last read has brought.
 func (p *publisher) beforeRead() error {
 	p.nowNanos = 0
 	if p.settled.Load() == p.settles {

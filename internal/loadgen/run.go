@@ -186,6 +186,10 @@ func (r *runner) fail(err error) {
 func (r *runner) run(ctx context.Context) (*Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	publishing, consuming, err := r.loops()
+	if err != nil {
+		return nil, err
+	}
 	var all sync.WaitGroup
 	spawn := func(who string, f func() error) {
 		all.Go(func() {
@@ -195,16 +199,24 @@ func (r *runner) run(ctx context.Context) (*Report, error) {
 		})
 	}
 	w := newWatch(r)
-	for i, k := range r.consumers {
-		spawn(fmt.Sprintf("consumer %d", i+1), func() error { return k.run(ctx) })
+	if consuming != nil {
+		all.Go(consuming.run)
+	} else {
+		for i, k := range r.consumers {
+			spawn(fmt.Sprintf("consumer %d", i+1), k.run)
+		}
 	}
-	for i, p := range r.publishers {
-		spawn(fmt.Sprintf("publisher %d", i+1), p.read)
-		spawn(fmt.Sprintf("publisher %d", i+1), func() error { return p.write(ctx) })
+	if publishing != nil {
+		all.Go(publishing.run)
+	} else {
+		for i, p := range r.publishers {
+			spawn(fmt.Sprintf("publisher %d", i+1), p.read)
+			spawn(fmt.Sprintf("publisher %d", i+1), func() error { return p.write(ctx) })
+		}
 	}
-	err := w.run(ctx)
+	err = w.run(ctx)
 	rep := w.report()
-	r.ending.Store(true)
+	r.ending.Store(true) // which ends loops, too
 	cancel()
 	for _, p := range r.publishers {
 		_ = p.c.nc.SetReadDeadline(time.Now())
@@ -215,7 +227,32 @@ func (r *runner) run(ctx context.Context) (*Report, error) {
 		_ = k.c.nc.SetWriteDeadline(time.Now().Add(leaveTime))
 	}
 	all.Wait()
+	publishing.release()
+	consuming.release()
 	return rep, err
+}
+
+// loops are what drives the publishers and the consumers, nil where goroutines do.
+func (r *runner) loops() (publishing, consuming *loop, err error) {
+	var ps, ks []worker
+	for _, p := range r.publishers {
+		ps = append(ps, p)
+	}
+	for _, k := range r.consumers {
+		// Pollers have goroutines: each asks when it has its answer, and a loop that asks
+		// for all of them in turn and then waits for all is not cheaper, and no faster.
+		if !r.cfg.Polling {
+			ks = append(ks, k)
+		}
+	}
+	if publishing, err = newLoop(r, "publisher", ps); err != nil {
+		return nil, nil, err
+	}
+	if consuming, err = newLoop(r, "consumer", ks); err != nil {
+		publishing.release()
+		return nil, nil, err
+	}
+	return publishing, consuming, nil
 }
 
 // hangUp closes all connections: politely, all at once, those that are not in the
@@ -226,13 +263,17 @@ func (r *runner) hangUp() {
 		c.Close()
 	}
 	for _, p := range r.publishers {
-		if p.cut.Load() { // the broker would not understand what comes next
+		if p.c.cut.Load() { // the broker would not understand what comes next
 			p.c.Close()
 			continue
 		}
 		wg.Go(p.c.Leave)
 	}
 	for _, k := range r.consumers {
+		if k.c.cut.Load() {
+			k.c.Close()
+			continue
+		}
 		wg.Go(func() {
 			_ = k.c.nc.SetDeadline(time.Now().Add(leaveTime))
 			_ = k.finish() // a failure is one of the connection, which ends now

@@ -36,7 +36,14 @@ type rig struct {
 	writes, reads atomic.Int64
 }
 
-func newRig(t *testing.T) *rig {
+// both runs a test with goroutines and with threads of the load's own.
+func both(t *testing.T, test func(t *testing.T, r *rig)) {
+	t.Run("goroutines", func(t *testing.T) { test(t, newRig(t, false)) })
+	t.Run("threads", func(t *testing.T) { test(t, newRig(t, true)) })
+}
+
+// newRig makes a rig. Connections that are metered are none that can have a thread.
+func newRig(t *testing.T, threads bool) *rig {
 	r := &rig{t: t, b: brokertest.New(t)}
 	uri, err := amqp.ParseURI(r.b.URL())
 	if err != nil {
@@ -44,6 +51,10 @@ func newRig(t *testing.T) *rig {
 	}
 	dial := DialTCP(net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port)))
 	r.broker.Login = Login{User: "guest", Password: "guest", VHost: "/", Name: "test"}
+	if threads {
+		r.broker.Dial, r.broker.OwnThreads = dial, true
+		return r
+	}
 	r.broker.Dial = func(ctx context.Context) (net.Conn, error) {
 		nc, err := dial(ctx)
 		return meter{nc, &r.writes, &r.reads}, err
@@ -118,37 +129,46 @@ func TestLoads(t *testing.T) {
 		"nobody":       {Config{Producers: 1, Queues: one, BodyBytes: 16, Confirm: 100, PublishCount: 500}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			rep := r.run(c.cfg)
-			published := int64(c.cfg.Producers) * c.cfg.PublishCount
-			if c.cfg.PublishCount > 0 && rep.Published != published {
-				t.Errorf("published %d, want %d", rep.Published, published)
-			}
-			if (c.cfg.Confirm > 0 || c.cfg.TxSize > 0) && (rep.Confirmed != published || rep.ConfirmLatency == nil || rep.ConfirmLatency.Count != published) {
-				t.Errorf("confirmed %d, latency %+v, want %d", rep.Confirmed, rep.ConfirmLatency, published)
-			}
-			if c.received > 0 && rep.Received != c.received {
-				t.Errorf("received %d, want %d", rep.Received, c.received)
-			}
-			if measured := c.cfg.BodyBytes >= stampBytes && c.received > 0 && c.cfg.Producers > 0; measured != (rep.DeliveryLatency != nil) && c.received > 0 {
-				t.Errorf("latency to delivery is %+v with bodies of %d bytes", rep.DeliveryLatency, c.cfg.BodyBytes)
-			} else if measured && rep.DeliveryLatency.Count != c.received {
-				t.Errorf("latency of %d deliveries, want %d", rep.DeliveryLatency.Count, c.received)
-			}
-			for _, q := range c.cfg.Queues {
-				if n := r.depth(q); n >= 0 {
-					t.Errorf("queue %s is still there", q)
-				}
-			}
+			both(t, func(t *testing.T, r *rig) {
+				t.Parallel()
+				checkLoad(r, c.cfg, c.received)
+			})
 		})
+	}
+}
+
+// checkLoad runs a load of which so much is to come out, 0 for anything.
+func checkLoad(r *rig, cfg Config, received int64) {
+	t := r.t
+	t.Helper()
+	rep := r.run(cfg)
+	published := int64(cfg.Producers) * cfg.PublishCount
+	if cfg.PublishCount > 0 && rep.Published != published {
+		t.Errorf("published %d, want %d", rep.Published, published)
+	}
+	if (cfg.Confirm > 0 || cfg.TxSize > 0) && (rep.Confirmed != published || rep.ConfirmLatency == nil || rep.ConfirmLatency.Count != published) {
+		t.Errorf("confirmed %d, latency %+v, want %d", rep.Confirmed, rep.ConfirmLatency, published)
+	}
+	if received > 0 && rep.Received != received {
+		t.Errorf("received %d, want %d", rep.Received, received)
+	}
+	if measured := cfg.BodyBytes >= stampBytes && received > 0 && cfg.Producers > 0; measured != (rep.DeliveryLatency != nil) && received > 0 {
+		t.Errorf("latency to delivery is %+v with bodies of %d bytes", rep.DeliveryLatency, cfg.BodyBytes)
+	} else if measured && rep.DeliveryLatency.Count != received {
+		t.Errorf("latency of %d deliveries, want %d", rep.DeliveryLatency.Count, received)
+	}
+	for _, q := range cfg.Queues {
+		if n := r.depth(q); n >= 0 {
+			t.Errorf("queue %s is still there", q)
+		}
 	}
 }
 
 // TestWhatWasThere: queues of others are used, and survive with what was not
 // taken.
-func TestWhatWasThere(t *testing.T) {
-	r := newRig(t)
+func TestWhatWasThere(t *testing.T) { both(t, testWhatWasThere) }
+
+func testWhatWasThere(t *testing.T, r *rig) {
 	conn, err := amqp.Dial(r.b.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +200,7 @@ func TestWhatWasThere(t *testing.T) {
 func TestSystemCalls(t *testing.T) {
 	const n = 5000
 	for _, batched := range []bool{false, true} {
-		r := newRig(t)
+		r := newRig(t, false)
 		r.run(Config{Producers: 1, Consumers: 1, Queues: []string{"q"}, BodyBytes: 16, Confirm: 2000, AckEvery: 10, Batched: batched, PublishCount: n})
 		got := r.writes.Load()
 		const setup = 60 // logins, declares, closes
@@ -195,8 +215,9 @@ func TestSystemCalls(t *testing.T) {
 
 // TestNoAllocationPerMessage: fifty thousand messages more cost no more
 // allocations, in the load and in the broker.
-func TestNoAllocationPerMessage(t *testing.T) {
-	r := newRig(t)
+func TestNoAllocationPerMessage(t *testing.T) { both(t, testNoAllocationPerMessage) }
+
+func testNoAllocationPerMessage(t *testing.T, r *rig) {
 	mallocs := func(n int64) uint64 {
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		var before, after runtime.MemStats
@@ -214,8 +235,9 @@ func TestNoAllocationPerMessage(t *testing.T) {
 
 // TestOmission: a broker that pauses is to blame for all messages that were due
 // meanwhile, not just for the one that waited.
-func TestOmission(t *testing.T) {
-	r := newRig(t)
+func TestOmission(t *testing.T) { both(t, testOmission) }
+
+func testOmission(t *testing.T, r *rig) {
 	r.b.HoldConfirms()
 	held := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -246,8 +268,9 @@ func TestOmission(t *testing.T) {
 
 // TestInterrupted: the end of the context gives what there was so far, also
 // while the broker holds everything up.
-func TestInterrupted(t *testing.T) {
-	r := newRig(t)
+func TestInterrupted(t *testing.T) { both(t, testInterrupted) }
+
+func testInterrupted(t *testing.T, r *rig) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := Config{Producers: 1, Consumers: 1, Queues: []string{"q"}, BodyBytes: 16, Confirm: 10, AckEvery: 1, Interval: 10 * time.Millisecond}
 	cfg.Progress = func(s Sample) {
@@ -269,8 +292,9 @@ func TestInterrupted(t *testing.T) {
 }
 
 // TestBroken: a lost connection ends the load with what there was so far.
-func TestBroken(t *testing.T) {
-	r := newRig(t)
+func TestBroken(t *testing.T) { both(t, testBroken) }
+
+func testBroken(t *testing.T, r *rig) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cfg := Config{Producers: 1, Consumers: 1, Queues: []string{"q"}, BodyBytes: 16, AckEvery: 1, Interval: 10 * time.Millisecond, Confirm: 10}
@@ -290,7 +314,7 @@ func TestBroken(t *testing.T) {
 
 // TestRefused: what the broker says is what the user reads.
 func TestRefused(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, false)
 	cfg := Config{Producers: 1, Queues: []string{"q"}, PublishCount: 1}
 	wrong := r.broker
 	wrong.Login.Password = "wrong"
@@ -305,8 +329,9 @@ func TestRefused(t *testing.T) {
 }
 
 // TestDeaf: a consumer that never reads costs the others nothing.
-func TestDeaf(t *testing.T) {
-	r := newRig(t)
+func TestDeaf(t *testing.T) { both(t, testDeaf) }
+
+func testDeaf(t *testing.T, r *rig) {
 	rep := r.run(Config{Producers: 1, Consumers: 1, Deaf: 1, Queues: []string{"q"}, BodyBytes: 1000, AckEvery: 1, Confirm: 100, PublishCount: 20_000})
 	if rep.Confirmed != 20_000 || rep.Received < 5000 {
 		t.Errorf("confirmed %d, received %d", rep.Confirmed, rep.Received)
@@ -367,7 +392,7 @@ func TestCheck(t *testing.T) {
 
 // TestChurn counts what was opened, and leaves nothing open.
 func TestChurn(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, false)
 	for _, channels := range []bool{false, true} {
 		rep, err := RunChurn(context.Background(), &r.broker, &Churn{Workers: 3, Channels: channels, Count: 20})
 		if err != nil || rep.Operations != 60 || rep.OperationRate <= 0 || rep.Server == "" {
@@ -391,7 +416,7 @@ func TestChurn(t *testing.T) {
 
 // TestIdle opens connections and looks at memory.
 func TestIdle(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, false)
 	if _, err := ProcessCPU(os.Getpid()); err == nil {
 		r.broker.PID = os.Getpid()
 	}
