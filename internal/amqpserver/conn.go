@@ -17,6 +17,8 @@ const (
 	// say; a full one grows to readBufferBytes, or to what one frame needs.
 	idleBufferBytes = 4 << 10
 	readBufferBytes = 64 << 10
+	// tightBufferBytes is the read buffer of a connection that is read twice at once.
+	tightBufferBytes = 128 << 10
 	// shortReadBytes: after a smaller read the reader yields once, so that more
 	// may arrive and be handled in one run; but not for a client that has waited for
 	// its answer, and now waits again.
@@ -104,7 +106,7 @@ func (c *conn) readLoop() {
 			return
 		}
 		read := c.eng.EndRead(short, pace.tight())
-		if err := c.eng.Coming(c.settle(), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
+		if err := c.eng.Coming(c.settle(pace.tight()), comingMessages*int64(c.srv.cfg.MaxMessageBytes)); err != nil && !c.closing {
 			c.fail(0, err)
 		}
 		answered := c.eng.Out.Push(push)
@@ -178,8 +180,8 @@ func (c *conn) endOutput() {
 // settle makes the buffer ready for the next read: content that is still being
 // assembled is copied out, the rest moves to the front, and the buffer grows if
 // it is too small for what is coming. It returns how many bytes content that is
-// being assembled takes.
-func (c *conn) settle() (heldBytes int64) {
+// being assembled takes. tight says that the reader reads twice at once.
+func (c *conn) settle(tight bool) (heldBytes int64) {
 	keep := c.busy[:0]
 	for _, ch := range c.busy {
 		if ch.content.Busy() {
@@ -198,7 +200,7 @@ func (c *conn) settle() (heldBytes int64) {
 		c.w = copy(c.buf, c.buf[c.r:c.w])
 		c.r = 0
 	}
-	if need := c.needBytes(full); need > len(c.buf) {
+	if need := c.needBytes(full, tight); need > len(c.buf) {
 		grown := make([]byte, need)
 		copy(grown, c.buf[:c.w])
 		c.buf = grown
@@ -212,10 +214,13 @@ const comingMessages = 8
 
 // needBytes is how large the buffer should be: what the frame at its start
 // takes, and the full size once a read has filled a small one.
-func (c *conn) needBytes(full bool) int {
+func (c *conn) needBytes(full, tight bool) int {
 	need := len(c.buf)
 	if full {
 		need = max(need, readBufferBytes)
+		if tight {
+			need = max(need, tightBufferBytes)
+		}
 	}
 	return max(need, c.frameBytes())
 }

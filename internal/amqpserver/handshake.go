@@ -212,7 +212,7 @@ func (c *conn) nextFrame() (wire.Frame, error) {
 			c.r += n
 			return f, err
 		}
-		c.settle()
+		c.settle(false)
 		n, err = c.nc.Read(c.buf[c.w:])
 		c.w += n
 		if err != nil && n == 0 {

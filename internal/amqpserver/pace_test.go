@@ -21,7 +21,7 @@ type paceTest struct {
 	each    time.Duration // that an ordinary read takes
 	size    int           // that a read brings
 	tries   int           // reads that did not wait
-	rests   int
+	rests   int           // exact ones, too
 	lowAt   int
 	refuses bool
 	open    func(read int) uint64 // publishes that are unconfirmed then; nil: none ever
@@ -56,6 +56,7 @@ func newPaceTest(each time.Duration, size int) *paceTest {
 		x.time = x.time.Add(d)
 	}, alarm: func(d time.Duration) {
 		x.exact = append(x.exact, d)
+		x.rests++
 		x.time = x.time.Add(max(d, 0))
 	}}
 	x.p.window = window{bytes: narrowBytes, set: func(bytes int) { x.grown = append(x.grown, bytes) }}
@@ -245,8 +246,8 @@ func TestPaceTiny(t *testing.T) {
 		return x
 	}
 	x := begin(1000)
-	if !x.p.tight() || len(x.exact) != 20 || x.rests > 0 || len(x.grown) > 0 {
-		t.Errorf("tight is %v, %d exact rests for 20 reads, %d others, the window grew to %v", x.p.tight(), len(x.exact), x.rests, x.grown)
+	if !x.p.tight() || len(x.exact) != 20 || x.rests > 20 || len(x.grown) > 0 {
+		t.Errorf("tight is %v, %d of %d rests for 20 reads were exact, the window grew to %v", x.p.tight(), len(x.exact), x.rests, x.grown)
 	}
 	x.time = x.time.Add(cycleTime / 4) // what handling a read takes
 	x.read(t, 1, true)
@@ -255,7 +256,7 @@ func TestPaceTiny(t *testing.T) {
 	}
 	x = begin(0)
 	if len(x.exact) > 0 || x.rests == 0 || !slices.Equal(x.grown, []int{narrowBytes}) {
-		t.Errorf("a stream without confirms: %d exact rests, %d others, the window grew to %v", len(x.exact), x.rests, x.grown)
+		t.Errorf("a stream without confirms: %d of %d rests were exact, the window grew to %v", len(x.exact), x.rests, x.grown)
 	}
 }
 

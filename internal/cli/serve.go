@@ -124,6 +124,9 @@ func serve(ctx context.Context, c *config.Config, stdout, stderr io.Writer) erro
 	tended, cancelTending := context.WithCancel(ctx)
 	defer cancelTending()
 	go tendHeap(tended)
+	if c.Data != "" {
+		defer addProcessors()()
+	}
 	logger := newLogger(c.Log, stderr)
 	listeners, err := listen(ctx, c.Listen)
 	if err != nil {

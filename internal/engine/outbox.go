@@ -2,6 +2,7 @@ package engine
 
 import (
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,10 @@ const (
 	// deliverOverheadBytes is what a delivery is reckoned to need besides the
 	// body when budget is reserved for it; the true size corrects it.
 	deliverOverheadBytes = 128
+	// gatherBytes is from when on it is worth it for a writer to wait for more, which it
+	// does by letting others run gatherYields times.
+	gatherBytes  = 100
+	gatherYields = 2
 	// keptBufferBytes bounds the buffers that an outbox keeps.
 	keptBufferBytes = 2 * outputBudgetBytes
 	// closedBytes is what a closed outbox counts as held: no consumer ever finds
@@ -90,6 +95,7 @@ func (o *Outbox) next() (b []byte, body *Body, mark seglog.LSN, ok bool) {
 	for (len(o.buf) == 0 && !o.refill && !o.finished || o.pushing) && !o.closed {
 		o.waiting = true
 		o.arrived.Wait()
+		o.gather()
 	}
 	o.waiting = false
 	if o.closed || len(o.buf) == 0 && !o.refill {
@@ -105,6 +111,22 @@ func (o *Outbox) next() (b []byte, body *Body, mark seglog.LSN, ok bool) {
 	}
 	o.writing = len(b)
 	return b, body, mark, true
+}
+
+// gather lets others run once the writer is awake, if more is to be sent than a few
+// confirms: whoever wakes it has mostly handed out one message, and readers that are about to
+// hand out the next ones come behind it. What they have goes in the same write. The lock is
+// given up meanwhile.
+func (o *Outbox) gather() {
+	for range gatherYields {
+		if len(o.buf) < gatherBytes || o.pushing || o.closed {
+			return
+		}
+		o.waiting = false
+		o.mu.Unlock()
+		runtime.Gosched()
+		o.mu.Lock()
+	}
 }
 
 // cut takes what comes up to the first body, and that one, out of the outbox.
