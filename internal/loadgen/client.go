@@ -2,7 +2,6 @@ package loadgen
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -23,17 +22,7 @@ type Client struct {
 	frameMax uint32 // bytes of a frame, as agreed
 	server   wire.Table
 	cut      atomic.Bool // a write did not get through, perhaps in the middle of a frame
-
-	// The delivery of which not all has come.
-	current   Delivery
-	inContent bool // its method has
-	inBody    bool // its header has
-	bodyBytes uint64
 }
-
-// errAgain is the end of what is there, on a connection that belongs to a loop:
-// nothing is lost by asking again later.
-var errAgain = errors.New("nothing there yet")
 
 // channelNumber is the channel that Connect opens, and that calls without a
 // channel use.
@@ -193,24 +182,6 @@ func closed(payload []byte) error {
 	return fmt.Errorf("the broker closed with %s", m.ID())
 }
 
-// parting reads on until the broker closes, or nothing more comes, and returns
-// which it was.
-func (c *Client) parting() error {
-	for {
-		f, err := c.Next()
-		if err != nil {
-			return err
-		}
-		if f.Type != wire.FrameMethod {
-			continue
-		}
-		switch wire.PeekMethod(f.Payload) {
-		case wire.IDConnectionClose, wire.IDChannelClose:
-			return closed(f.Payload)
-		}
-	}
-}
-
 func (c *Client) send(channel uint16, m wire.Method) error {
 	_, err := c.nc.Write(wire.AppendMethodFrame(nil, channel, m))
 	return err
@@ -262,6 +233,9 @@ func Publishes(queue string, count int, bodyBytes int, persistent bool) []byte {
 // Write sends prebuilt frames.
 func (c *Client) Write(frames []byte) error {
 	_, err := c.nc.Write(frames)
+	if err != nil {
+		c.cut.Store(true)
+	}
 	return err
 }
 

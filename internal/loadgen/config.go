@@ -28,14 +28,14 @@ type Broker struct {
 	// LoginTimeout bounds what follows Dial, up to the open channel; 0 means 10 s. A
 	// broker that has no more descriptors accepts no connection, but the system does.
 	LoginTimeout time.Duration
-	// OwnThreads lets one thread drive all publishers and another one all consumers,
-	// where the system and the kind of connection allow it. They never give their
-	// processors back to the runtime, so the process must have MaxLoops more of them
-	// (GOMAXPROCS) than all the rest of it needs.
+	// OwnThreads gives a publisher that is alone, and a consumer that is alone, a thread
+	// of its own, where the system and the kind of connection allow it. They never give
+	// their processors back to the runtime, so the process must have MaxLoops more of
+	// them (GOMAXPROCS) than all the rest of it needs.
 	OwnThreads bool
 }
 
-// MaxLoops is how many threads of its own a load may have.
+// MaxLoops is how many threads of its own a load may have: one per role.
 const MaxLoops = 2
 
 const defaultLoginTimeout = 10 * time.Second

@@ -1,6 +1,7 @@
 package loadgen
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 // errEnough ends a consumer that has what it wanted.
 var errEnough = errors.New("enough")
 
-// consumer is one connection that receives. All of it runs in one goroutine, its
-// own or that of a loop; received may be read by any.
+// consumer is one connection that receives. All of it runs in one goroutine;
+// received may be read by any.
 type consumer struct {
 	r     *runner
 	c     *Client
@@ -31,7 +32,6 @@ type consumer struct {
 	same     int64
 	start    int64
 	get      []byte
-	asked    bool // a basic.get is without an answer
 }
 
 func newConsumer(r *runner, c *Client, queue string) *consumer {
@@ -56,79 +56,32 @@ func (k *consumer) subscribe() error {
 	return k.c.Call(&wire.BasicConsume{Queue: k.queue, ConsumerTag: "bench", NoAck: cfg.AutoAck}, wire.IDBasicConsumeOk)
 }
 
-// begin starts the schedule.
-func (k *consumer) begin() { k.start = k.r.since() }
-
 // run receives until it has enough or the connection ends.
-func (k *consumer) run() error {
-	k.begin()
+func (k *consumer) run(ctx context.Context) error {
+	k.start = k.r.since()
 	if k.r.cfg.ConsumerRate > 0 {
 		precise()
 	}
-	for {
-		until, err := k.step()
-		switch {
-		case errors.Is(err, errEnough):
-			return nil
-		case err != nil:
-			return err
+	var err error
+	for err == nil {
+		if k.get != nil {
+			err = k.poll(ctx)
+			continue
 		}
-		for ahead := until - k.r.since(); ahead > 0; ahead = until - k.r.since() {
-			if k.r.ending.Load() {
-				return nil
-			}
-			pause(min(time.Duration(ahead), 50*time.Millisecond))
+		var d Delivery
+		if d, err = k.c.NextDelivery(k.beforeRead); err == nil {
+			err = k.take(ctx, &d)
 		}
 	}
-}
-
-// step receives. Without an error it returns because the consumer wants nothing
-// before the time until; errEnough says that it wants nothing more, errAgain, in a
-// loop, that nothing is there.
-func (k *consumer) step() (until int64, err error) {
-	for err == nil && until == 0 {
-		until, err = k.one()
+	k.show()
+	if errors.Is(err, errEnough) {
+		return nil
 	}
-	if err != nil || until > 0 {
-		k.show()
-		k.nowNanos = 0
-	}
-	return until, err
-}
-
-// one receives one message, after it has asked for it if it has to.
-func (k *consumer) one() (until int64, err error) {
-	if k.get != nil && !k.asked {
-		if k.r.ending.Load() {
-			return 0, errEnough
-		}
-		if err := k.c.Write(k.get); err != nil {
-			return 0, err
-		}
-		k.asked = true
-	}
-	d, ok, err := k.c.delivery(k.beforeRead)
-	if err != nil {
-		return 0, err
-	}
-	k.asked = false
-	if !ok {
-		k.r.empty.Add(1)
-		return k.r.since() + int64(emptyWait), nil
-	}
-	if err := k.take(&d); err != nil {
-		return 0, err
-	}
-	if rate := k.r.cfg.ConsumerRate; rate > 0 {
-		if at := k.start + int64(float64(k.got)*1e9/rate); at > k.r.since() {
-			return at, nil
-		}
-	}
-	return 0, nil
+	return err
 }
 
 // take counts one delivery and acknowledges it when it is time to.
-func (k *consumer) take(d *Delivery) error {
+func (k *consumer) take(ctx context.Context, d *Delivery) error {
 	if k.nowNanos == 0 {
 		k.nowNanos = k.r.since()
 	}
@@ -152,7 +105,7 @@ func (k *consumer) take(d *Delivery) error {
 	if k.limit > 0 && k.got >= k.limit {
 		return errEnough
 	}
-	return nil
+	return k.throttle(ctx)
 }
 
 // ack acknowledges what has come; in batched mode at the end of the read.
@@ -168,6 +121,26 @@ func (k *consumer) ackNow() error {
 	multiple := k.acks > 1
 	k.acks, k.due = 0, false
 	return k.c.ackOne(k.lastTag, multiple)
+}
+
+// throttle keeps to the consumer rate.
+func (k *consumer) throttle(ctx context.Context) error {
+	rate := k.r.cfg.ConsumerRate
+	if rate == 0 {
+		return nil
+	}
+	for {
+		ahead := k.start + int64(float64(k.got)*1e9/rate) - k.r.since()
+		if ahead <= 0 {
+			return nil
+		}
+		k.show()
+		if ctx.Err() != nil {
+			return errEnough
+		}
+		pause(min(time.Duration(ahead), 50*time.Millisecond))
+		k.nowNanos = 0
+	}
 }
 
 // record counts the equal latencies that have gathered.
@@ -192,6 +165,39 @@ func (k *consumer) beforeRead() error {
 		return k.ackNow()
 	}
 	return nil
+}
+
+// poll asks for one message and acknowledges it.
+func (k *consumer) poll(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errEnough
+	}
+	if err := k.c.Write(k.get); err != nil {
+		return err
+	}
+	for {
+		f, err := k.c.frame(k.beforeRead)
+		if err != nil {
+			return err
+		}
+		if f.Type != wire.FrameMethod {
+			continue
+		}
+		switch wire.PeekMethod(f.Payload) {
+		case wire.IDBasicGetEmpty:
+			k.r.empty.Add(1)
+			pause(emptyWait)
+			return nil
+		case wire.IDBasicGetOk:
+			d := Delivery{Tag: binary.BigEndian.Uint64(f.Payload[4:])}
+			if d.Body, err = k.c.content(k.beforeRead); err != nil {
+				return err
+			}
+			return k.take(ctx, &d)
+		case wire.IDConnectionClose, wire.IDChannelClose:
+			return closed(f.Payload)
+		}
+	}
 }
 
 // emptyWait is how long a poller leaves a queue alone that was empty.

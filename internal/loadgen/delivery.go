@@ -28,20 +28,9 @@ type Delivery struct {
 // each time before the client has to wait for more bytes.
 func (c *Client) NextDelivery(before func() error) (Delivery, error) {
 	for {
-		d, ok, err := c.delivery(before)
-		if ok || err != nil {
-			return d, err
-		}
-	}
-}
-
-// delivery is NextDelivery that also takes answers to basic.get; it is not ok if a
-// queue was empty. After errAgain it goes on where it was.
-func (c *Client) delivery(before func() error) (d Delivery, ok bool, err error) {
-	for !c.inContent {
 		f, err := c.frame(before)
 		if err != nil {
-			return d, false, err
+			return Delivery{}, err
 		}
 		if f.Type != wire.FrameMethod {
 			continue
@@ -49,25 +38,13 @@ func (c *Client) delivery(before func() error) (d Delivery, ok bool, err error) 
 		switch wire.PeekMethod(f.Payload) {
 		case wire.IDBasicDeliver:
 			at := 5 + int(f.Payload[4])
-			c.current = Delivery{Tag: binary.BigEndian.Uint64(f.Payload[at:]), Redelivered: f.Payload[at+8] != 0}
-			c.inContent = true
-		case wire.IDBasicGetOk:
-			c.current = Delivery{Tag: binary.BigEndian.Uint64(f.Payload[4:]), Redelivered: f.Payload[12] != 0}
-			c.inContent = true
-		case wire.IDBasicGetEmpty:
-			return d, false, nil
+			d := Delivery{Tag: binary.BigEndian.Uint64(f.Payload[at:]), Redelivered: f.Payload[at+8] != 0}
+			d.Body, err = c.content(before)
+			return d, err
 		case wire.IDConnectionClose, wire.IDChannelClose:
-			return d, false, closed(f.Payload)
+			return Delivery{}, closed(f.Payload)
 		}
 	}
-	body, err := c.content(before)
-	if err != nil {
-		return d, false, err
-	}
-	c.inContent = false
-	d = c.current
-	d.Body = body
-	return d, true, nil
 }
 
 // frame is Next with a call before each wait.
@@ -91,19 +68,16 @@ func (c *Client) frame(before func() error) (wire.Frame, error) {
 
 // content reads a header frame and the body frames that follow it.
 func (c *Client) content(before func() error) ([]byte, error) {
-	if !c.inBody {
-		f, err := c.frame(before)
-		if err != nil {
-			return nil, err
-		}
-		if f.Type != wire.FrameHeader || len(f.Payload) < 12 {
-			return nil, fmt.Errorf("a frame of type %d where a content header belongs", f.Type)
-		}
-		c.bodyBytes = binary.BigEndian.Uint64(f.Payload[4:])
-		c.body = c.body[:0]
-		c.inBody = true
+	f, err := c.frame(before)
+	if err != nil {
+		return nil, err
 	}
-	for uint64(len(c.body)) < c.bodyBytes {
+	if f.Type != wire.FrameHeader || len(f.Payload) < 12 {
+		return nil, fmt.Errorf("a frame of type %d where a content header belongs", f.Type)
+	}
+	size := binary.BigEndian.Uint64(f.Payload[4:])
+	c.body = c.body[:0]
+	for uint64(len(c.body)) < size {
 		f, err := c.frame(before)
 		if err != nil {
 			return nil, err
@@ -111,13 +85,11 @@ func (c *Client) content(before func() error) ([]byte, error) {
 		if f.Type != wire.FrameBody {
 			return nil, fmt.Errorf("a frame of type %d where a body belongs", f.Type)
 		}
-		if uint64(len(f.Payload)) == c.bodyBytes {
-			c.inBody = false
+		if uint64(len(f.Payload)) == size {
 			return f.Payload, nil
 		}
 		c.body = append(c.body, f.Payload...)
 	}
-	c.inBody = false
 	return c.body, nil
 }
 

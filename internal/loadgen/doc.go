@@ -21,13 +21,18 @@
 // before.
 //
 // Each publisher has a goroutine that writes and one that reads, each consumer
-// one for both. On Linux, if the broker is said to have OwnThreads, two loops take
-// their place for plain TCP connections: a goroutine that drives all publishers and
-// one that drives all consumers, which tell the scheduler nothing of their system
-// calls. With goroutines, half of what a load takes is the scheduler, its poller and
-// its watchdog, as soon as publishers wait for confirms. What is written and what is
-// done with what comes is the same code for both (publisher.step and read,
-// consumer.step); they differ in who waits, and how.
+// one for both. On Linux, if the broker is said to have OwnThreads, a publisher that
+// is the only one has a single goroutine (drive), and its plain TCP connection is a
+// socket of which the runtime knows nothing; so has a consumer that is the only one
+// and does not poll. The runtime's part, which is the scheduler, its poller and its
+// watchdog, is half of what a load takes as soon as a publisher waits for confirms.
+// What is written and what is done with what comes is the same code for both; they
+// differ in who waits, and how.
+//
+// Several connections always have goroutines, which take turns as separate clients
+// do. One thread for all of them would read for all and then write for all, and so
+// hand the broker batches that separate clients do not make: one that gains by
+// batches would look faster than it is.
 //
 // Whoever drives them, they share counters with the goroutine that called Run, which
 // samples them, and nothing else.

@@ -13,7 +13,7 @@ import (
 )
 
 // publisher is one connection that publishes. Either write runs in one goroutine
-// and read in another, or both parts are the turns of a loop.
+// and read in another, or drive does both in one.
 type publisher struct {
 	r     *runner
 	c     *Client
@@ -133,7 +133,6 @@ func (p *publisher) write(ctx context.Context) error {
 		switch {
 		case frames != nil:
 			if err := p.c.Write(frames); err != nil {
-				p.c.cut.Store(true)
 				return err
 			}
 		case p.done.Load():
@@ -265,8 +264,7 @@ func (p *publisher) wait(ctx context.Context) bool {
 	}
 }
 
-// read takes in confirms until the connection ends; in a loop, until nothing more
-// is there (errAgain).
+// read takes in confirms until the connection ends or a read fails.
 func (p *publisher) read() error {
 	for {
 		f, err := p.c.frame(p.beforeRead)

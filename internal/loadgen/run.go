@@ -186,37 +186,16 @@ func (r *runner) fail(err error) {
 func (r *runner) run(ctx context.Context) (*Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	publishing, consuming, err := r.loops()
-	if err != nil {
+	defer r.giveBack()
+	if err := r.ownThreads(); err != nil {
 		return nil, err
 	}
 	var all sync.WaitGroup
-	spawn := func(who string, f func() error) {
-		all.Go(func() {
-			if err := f(); err != nil {
-				r.fail(fmt.Errorf("%s: %w", who, err))
-			}
-		})
-	}
 	w := newWatch(r)
-	if consuming != nil {
-		all.Go(consuming.run)
-	} else {
-		for i, k := range r.consumers {
-			spawn(fmt.Sprintf("consumer %d", i+1), k.run)
-		}
-	}
-	if publishing != nil {
-		all.Go(publishing.run)
-	} else {
-		for i, p := range r.publishers {
-			spawn(fmt.Sprintf("publisher %d", i+1), p.read)
-			spawn(fmt.Sprintf("publisher %d", i+1), func() error { return p.write(ctx) })
-		}
-	}
-	err = w.run(ctx)
+	r.start(ctx, &all)
+	err := w.run(ctx)
 	rep := w.report()
-	r.ending.Store(true) // which ends loops, too
+	r.ending.Store(true) // which ends those with a thread
 	cancel()
 	for _, p := range r.publishers {
 		_ = p.c.nc.SetReadDeadline(time.Now())
@@ -227,32 +206,62 @@ func (r *runner) run(ctx context.Context) (*Report, error) {
 		_ = k.c.nc.SetWriteDeadline(time.Now().Add(leaveTime))
 	}
 	all.Wait()
-	publishing.release()
-	consuming.release()
 	return rep, err
 }
 
-// loops are what drives the publishers and the consumers, nil where goroutines do.
-func (r *runner) loops() (publishing, consuming *loop, err error) {
-	var ps, ks []worker
-	for _, p := range r.publishers {
-		ps = append(ps, p)
+// start starts everybody.
+func (r *runner) start(ctx context.Context, all *sync.WaitGroup) {
+	spawn := func(who string, f func() error) {
+		all.Go(func() {
+			if err := f(); err != nil {
+				r.fail(fmt.Errorf("%s: %w", who, err))
+			}
+		})
 	}
-	for _, k := range r.consumers {
-		// Pollers have goroutines: each asks when it has its answer, and a loop that asks
-		// for all of them in turn and then waits for all is not cheaper, and no faster.
-		if !r.cfg.Polling {
-			ks = append(ks, k)
+	for i, k := range r.consumers {
+		spawn(fmt.Sprintf("consumer %d", i+1), func() error { return k.c.reason(k.run(ctx)) })
+	}
+	for i, p := range r.publishers {
+		who := fmt.Sprintf("publisher %d", i+1)
+		if s, ok := p.c.nc.(*socket); ok {
+			spawn(who, func() error { return p.c.reason(p.drive(s)) })
+			continue
+		}
+		spawn(who, p.read)
+		spawn(who, func() error { return p.write(ctx) })
+	}
+}
+
+// ownThreads makes sockets of the connections that have a thread each: of a
+// publisher that is the only one, and of such a consumer. One thread for several
+// would read for all and then write for all, and so hand the broker batches that
+// separate clients do not make. A poller has a goroutine: a thread saves the load no
+// more than it costs the broker.
+func (r *runner) ownThreads() error {
+	if !r.broker.OwnThreads {
+		return nil
+	}
+	if len(r.publishers) == 1 {
+		if err := adopt(r.publishers[0].c, &r.ending); err != nil {
+			return fmt.Errorf("connection of publisher 1: %w", err)
 		}
 	}
-	if publishing, err = newLoop(r, "publisher", ps); err != nil {
-		return nil, nil, err
+	if len(r.consumers) == 1 && !r.cfg.Polling {
+		if err := adopt(r.consumers[0].c, &r.ending); err != nil {
+			return fmt.Errorf("connection of consumer 1: %w", err)
+		}
 	}
-	if consuming, err = newLoop(r, "consumer", ks); err != nil {
-		publishing.release()
-		return nil, nil, err
+	return nil
+}
+
+// giveBack undoes ownThreads.
+func (r *runner) giveBack() {
+	for _, p := range r.publishers {
+		p.c.giveBack()
 	}
-	return publishing, consuming, nil
+	for _, k := range r.consumers {
+		k.c.giveBack()
+	}
 }
 
 // hangUp closes all connections: politely, all at once, those that are not in the

@@ -36,7 +36,7 @@ type rig struct {
 	writes, reads atomic.Int64
 }
 
-// both runs a test with goroutines and with threads of the load's own.
+// both runs a test with goroutines only, and with threads for those who are alone.
 func both(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Run("goroutines", func(t *testing.T) { test(t, newRig(t, false)) })
 	t.Run("threads", func(t *testing.T) { test(t, newRig(t, true)) })
