@@ -42,7 +42,7 @@ const (
 	// cycleTime is from one read of a tiny window to the next. It is full by then, for it
 	// takes about 200 messages, and to write one that is only gathered takes a microsecond; and
 	// a client whose window of confirms is four times as large has more to write.
-	cycleTime = 400 * time.Microsecond
+	cycleTime = 370 * time.Microsecond
 	// tightTime is how long a reader rests whose client waits for confirms soon after. Then
 	// it reads twice, if the first read has brought secondBytes: what was gathered comes when
 	// that one opens the window, and goes to the disk with it.
@@ -193,6 +193,7 @@ func (p *pace) restAndRead(b []byte, published int) int {
 		p.came = 0
 	}
 	p.last = p.quiet.tryRead(b)
+	p.window.hold()
 	if p.tight() && !p.window.tiny() && p.last >= secondBytes && len(b)-p.last >= secondBytes {
 		p.last += p.quiet.tryRead(b[p.last:])
 	}

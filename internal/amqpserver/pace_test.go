@@ -59,7 +59,7 @@ func newPaceTest(each time.Duration, size int) *paceTest {
 		x.rests++
 		x.time = x.time.Add(max(d, 0))
 	}}
-	x.p.window = window{bytes: narrowBytes, set: func(bytes int) { x.grown = append(x.grown, bytes) }}
+	x.p.window = window{bytes: narrowBytes, clamp: func(int) {}, set: func(bytes int) { x.grown = append(x.grown, bytes) }}
 	return x
 }
 

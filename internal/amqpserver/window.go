@@ -9,6 +9,8 @@ const (
 	tinyBytes   = 11 << 10
 	narrowBytes = 32 << 10
 	wideBytes   = 512 << 10
+	// narrowClamp bounds what the client's system may send ahead of reads of a narrow window.
+	narrowClamp = 56 << 10
 
 	// A tiny window is for messages of at most so many bytes, of a client whose
 	// unconfirmed ones are not so many that it has more than four narrow windows under
@@ -38,6 +40,7 @@ const (
 // to half of the largest window it has seen. The zero window is the system's care.
 type window struct {
 	set   func(bytes int) // nil if it is wide
+	clamp func(bytes int)
 	bytes int
 	long  int // long reads, less shortWeight for each other one
 }
@@ -53,7 +56,17 @@ func (w *window) grow(bytes int) {
 	w.set(bytes)
 	w.bytes, w.long = bytes, 0
 	if bytes >= wideBytes {
+		w.clamp(bytes)
 		w.set = nil
+	}
+}
+
+// hold keeps a narrow window a little below what its buffer has room for: the system reckons
+// with large segments, and drops small ones, which take more, at the edge. It has to be said
+// again after each read, because the system reckons anew with each segment of another size.
+func (w *window) hold() {
+	if w.set != nil && w.bytes == narrowBytes {
+		w.clamp(narrowClamp)
 	}
 }
 

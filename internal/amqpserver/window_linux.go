@@ -41,12 +41,29 @@ func newWindow(nc net.Conn) window {
 	if !setSocket(tcp, soBufLock, bufLockReceive) {
 		return window{}
 	}
-	return window{bytes: tinyBytes, set: func(bytes int) {
+	return window{bytes: tinyBytes, clamp: windowClamp(tcp), set: func(bytes int) {
 		setSocket(tcp, syscall.SO_RCVBUF, bytes)
 		if bytes >= wideBytes {
 			setSocket(tcp, soBufLock, 0)
 		}
 	}}
+}
+
+// windowClamp makes a function that sets TCP_WINDOW_CLAMP (tcp(7)). A failure leaves the
+// window as it is.
+func windowClamp(c syscall.Conn) func(bytes int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return func(int) {}
+	}
+	var value int
+	set := func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_WINDOW_CLAMP, value)
+	}
+	return func(bytes int) {
+		value = bytes
+		_ = raw.Control(set)
+	}
 }
 
 func isLoopback(a net.Addr) bool {

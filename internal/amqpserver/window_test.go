@@ -9,7 +9,7 @@ import (
 
 func windowTest(bytes int) (w *window, grown *[]int) {
 	grown = new([]int)
-	return &window{bytes: bytes, set: func(bytes int) { *grown = append(*grown, bytes) }}, grown
+	return &window{bytes: bytes, clamp: func(int) {}, set: func(bytes int) { *grown = append(*grown, bytes) }}, grown
 }
 
 // TestWindowSaw: the receive window grows for clients that write much at a time.
@@ -73,4 +73,22 @@ func TestWindowSuits(t *testing.T) {
 	if systems.tiny() {
 		t.Error("a window that is the system's care is tiny")
 	}
+}
+
+// TestWindowHold: only a narrow window is held below its buffer.
+func TestWindowHold(t *testing.T) {
+	for _, c := range []struct {
+		bytes int
+		held  []int
+	}{{tinyBytes, nil}, {narrowBytes, []int{narrowClamp}}, {wideBytes, nil}} {
+		w, _ := windowTest(c.bytes)
+		var held []int
+		w.clamp = func(bytes int) { held = append(held, bytes) }
+		w.hold()
+		if !slices.Equal(held, c.held) {
+			t.Errorf("a window of %d is held at %v, want %v", c.bytes, held, c.held)
+		}
+	}
+	var systems window
+	systems.hold() // nothing to hold
 }
