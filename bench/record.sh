@@ -30,7 +30,7 @@ trap 'exit 143' TERM
 
 ulimit -n 20000 2>/dev/null || echo "no 20000 descriptors here: the row with idle connections will fail" >&2
 git clone -q . "$work/source"
-(cd "$work/source" && CGO_ENABLED=0 go build -o "$work/warren" ./cmd/warren)
+(cd "$work/source" && CGO_ENABLED=0 go build -buildvcs=true -o "$work/warren" ./cmd/warren)
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 port=5700
