@@ -34,7 +34,10 @@ func newAlarmClock() (rest func(time.Duration), stop func()) {
 		}
 		_, _ = f.Read(expirations) // an error ends the rest early, and no more
 	}
-	return rest, func() { _ = f.Close() }
+	return rest, func() {
+		fd = -1 // the number may be another file's by the next rest
+		_ = f.Close()
+	}
 }
 
 // quietSocketOf is nil for a connection that cannot do it.

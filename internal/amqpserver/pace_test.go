@@ -260,6 +260,36 @@ func TestPaceTiny(t *testing.T) {
 	}
 }
 
+// TestPaceReadsTwice: where a client's window is full soon after a rest, the rest is exact, and
+// one read brings what two have, if there is room for it.
+func TestPaceReadsTwice(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		unconfirmed uint64
+		room, size  int
+		want, tries int
+	}{
+		{"tight", 256, tightBufferBytes, 40_000, 80_000, 2},
+		{"tight, and little came", 256, tightBufferBytes, secondBytes - 1, secondBytes - 1, 1},
+		{"tight, without room", 256, 40_000 + secondBytes - 1, 40_000, 40_000, 1},
+		{"not tight", tightMost + 1, tightBufferBytes, 40_000, 40_000, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newPaceTest(5*time.Microsecond, 90)
+			x.open = func(int) uint64 { return c.unconfirmed }
+			x.read(t, 2*paceReads, true)
+			x.size, x.tries = c.size, 0
+			n, err := x.p.read(make([]byte, c.room), engine.Read{Published: 40, Streaming: true, Unconfirmed: c.unconfirmed})
+			if n != c.want || err != nil || x.tries != c.tries {
+				t.Errorf("%d bytes in %d reads, %v; want %d in %d", n, x.tries, err, c.want, c.tries)
+			}
+			if exact := len(x.exact) > 0 && x.exact[0] == tightTime; exact != (c.unconfirmed == 256) {
+				t.Errorf("the rests that were exact: %v", x.exact)
+			}
+		})
+	}
+}
+
 // TestPaceOnSocket: whatever a client does after a fast stream, its bytes are read:
 // a socket that is told to be quiet must not stay so.
 func TestPaceOnSocket(t *testing.T) {
