@@ -39,10 +39,19 @@ const (
 	tightMost  = 1024
 	// barrenRests bounds how many rests in a row may bring next to nothing then.
 	barrenRests = 16
-	// cycleTime is from one read of a tiny window to the next. It is full by then, for it
-	// takes about 200 messages, and to write one that is only gathered takes a microsecond; and
-	// a client whose window of confirms is four times as large has more to write.
-	cycleTime = 370 * time.Microsecond
+	// cycleTime is from one read of a tiny window to the next. It is full by then as long
+	// as the client's system gathers what it writes, which takes a microsecond for each message.
+	// Once it is not, each takes four, and the next reads would find it open again: so a
+	// reader that finds less than fullBytes rests again, at most fullRests times, until
+	// it is full or nothing more comes. If the one after that finds as little, the client's
+	// confirms do not let it have so much under way, and it is left alone for fullPause reads,
+	// each time longer, at most fullPauses.
+	cycleTime  = 300 * time.Microsecond
+	pausedTime = 370 * time.Microsecond // the same, while it is left alone
+	fullBytes  = 18 << 10
+	fullRests  = 3
+	fullPause  = 16
+	fullPauses = 1 << 10
 	// tightTime is how long a reader rests whose client waits for confirms soon after. Then
 	// it reads twice, if the first read has brought secondBytes: what was gathered comes when
 	// that one opens the window, and goes to the disk with it.
@@ -77,6 +86,9 @@ type pace struct {
 	holds   int       // the most that a read has brought lately
 	barren  int       // rests in a row that brought next to nothing
 	woke    time.Time // when the last exact rest ended
+	filled  bool      // the last rest was made longer for a tiny window to be full
+	pause   int       // how many reads it is left alone next time that was in vain
+	paused  int       // for how many it still is
 	short   int       // short reads since began
 	began   time.Time // zero at first
 
@@ -94,6 +106,8 @@ type quietSocket interface {
 	// tryRead reads what is there, without waiting: 0 if nothing is, or on an error,
 	// which an ordinary read will meet.
 	tryRead(b []byte) int
+	// waiting tells how many bytes there are to be read.
+	waiting() int
 }
 
 func newPace(nc net.Conn) pace {
@@ -183,7 +197,7 @@ func (p *pace) windowFull(unconfirmed uint64) bool {
 // restAndRead rests, unless the last read has brought much, and reads.
 func (p *pace) restAndRead(b []byte, published int) int {
 	if p.window.tiny() {
-		p.restExactly(cycleTime - p.now().Sub(p.woke))
+		p.restTiny(published)
 	} else if p.last < p.high(published) || p.came >= restBytes && published >= restMessages {
 		if p.tight() {
 			p.restExactly(tightTime)
@@ -200,6 +214,34 @@ func (p *pace) restAndRead(b []byte, published int) int {
 	p.came += p.last
 	p.holds = max(p.last, p.holds-p.holds/16)
 	return p.last
+}
+
+// restTiny rests until a tiny window is likely to be full again.
+func (p *pace) restTiny(published int) {
+	taken := p.now().Sub(p.woke)
+	if p.paused > 0 || published == 0 {
+		p.paused = max(0, p.paused-1)
+		p.restExactly(pausedTime - taken)
+		return
+	}
+	p.restExactly(cycleTime - taken)
+	there := p.quiet.waiting()
+	switch {
+	case there >= fullBytes:
+		p.filled, p.pause = false, 0
+	case p.filled:
+		p.pause = min(2*p.pause+fullPause, fullPauses)
+		p.filled, p.paused = false, p.pause
+	default:
+		p.filled = true
+		for range fullRests {
+			before := there
+			p.restExactly(cycleTime)
+			if there = p.quiet.waiting(); there >= fullBytes || there <= before {
+				return
+			}
+		}
+	}
 }
 
 // high is from when on a read has brought so much that more is likely to be there.

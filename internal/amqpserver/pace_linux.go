@@ -54,6 +54,9 @@ func quietSocketOf(nc net.Conn) quietSocket {
 	if s.read == nil {
 		return nil
 	}
+	s.look = func(fd uintptr) {
+		s.there, s.err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	}
 	s.set = func(fd uintptr) {
 		s.err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, s.bytes)
 	}
@@ -66,7 +69,9 @@ type lowWater struct {
 	raw   syscall.RawConn
 	read  func([]byte) (int, error)
 	set   func(fd uintptr) // made once, with what follows
+	look  func(fd uintptr) // the same
 	bytes int
+	there int
 	err   error
 }
 
@@ -79,4 +84,12 @@ func (s *lowWater) wakeAt(bytes int) bool {
 func (s *lowWater) tryRead(b []byte) int {
 	n, _ := s.read(b) // an ordinary read will meet the error
 	return n
+}
+
+func (s *lowWater) waiting() int {
+	s.there, s.err = 0, nil
+	if s.raw.Control(s.look) != nil || s.err != nil {
+		return 0 // nobody waits for more, then
+	}
+	return s.there
 }

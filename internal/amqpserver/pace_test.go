@@ -29,7 +29,9 @@ type paceTest struct {
 	grown   []int // sizes of the receive window, in order
 	exact   []time.Duration
 
-	published int // messages in each read
+	published int   // messages in each read
+	fills     []int // what waiting finds, one after the other, and then the last one again
+	looks     int
 }
 
 func (x *paceTest) Read(b []byte) (int, error) {
@@ -47,6 +49,14 @@ func (x *paceTest) wakeAt(n int) bool {
 func (x *paceTest) tryRead([]byte) int {
 	x.tries++
 	return x.size
+}
+
+func (x *paceTest) waiting() int {
+	x.looks++
+	if len(x.fills) == 0 {
+		return fullBytes
+	}
+	return x.fills[min(x.looks, len(x.fills))-1]
 }
 
 func newPaceTest(each time.Duration, size int) *paceTest {
@@ -235,28 +245,74 @@ func TestPaceTight(t *testing.T) {
 // TestPaceTiny: a tiny window is read once for each exact rest, and those end in equal
 // distances; a client that waits for no confirms gets a larger window instead.
 func TestPaceTiny(t *testing.T) {
-	begin := func(unconfirmed uint64) *paceTest {
-		x := newPaceTest(5*time.Microsecond, 90)
-		x.p.window.bytes = tinyBytes
-		x.published = 1
-		x.open = func(int) uint64 { return unconfirmed }
-		x.read(t, 2*paceReads, true)
-		x.size, x.published = 16_000, 200
-		x.read(t, 21, true) // the first one waits, and begins to rest
-		return x
-	}
-	x := begin(1000)
-	if !x.p.tight() || len(x.exact) != 20 || x.rests > 20 || len(x.grown) > 0 {
-		t.Errorf("tight is %v, %d of %d rests for 20 reads were exact, the window grew to %v", x.p.tight(), len(x.exact), x.rests, x.grown)
+	x := beginTiny(t, 1000)
+	if !x.p.tight() || len(x.exact) != 21 || x.rests > 21 || len(x.grown) > 0 {
+		t.Errorf("tight is %v, %d of %d rests for 21 reads were exact, the window grew to %v", x.p.tight(), len(x.exact), x.rests, x.grown)
 	}
 	x.time = x.time.Add(cycleTime / 4) // what handling a read takes
 	x.read(t, 1, true)
 	if got := x.exact[len(x.exact)-1]; got != cycleTime*3/4 {
 		t.Errorf("a rest of %v, want %v", got, cycleTime*3/4)
 	}
-	x = begin(0)
+	x = beginTiny(t, 0)
 	if len(x.exact) > 0 || x.rests == 0 || !slices.Equal(x.grown, []int{narrowBytes}) {
 		t.Errorf("a stream without confirms: %d of %d rests were exact, the window grew to %v", len(x.exact), x.rests, x.grown)
+	}
+}
+
+// beginTiny makes a reader that rests with a tiny window, for which nothing has been in vain.
+func beginTiny(t *testing.T, unconfirmed uint64) *paceTest {
+	x := newPaceTest(5*time.Microsecond, 90)
+	x.p.window.bytes = tinyBytes
+	x.published = 1
+	x.open = func(read int) uint64 { return unconfirmed - min(unconfirmed, uint64(read%7)) }
+	x.read(t, 2*paceReads, true)
+	x.size, x.published = 16_000, 200
+	x.read(t, 21, true)
+	return x
+}
+
+// TestPaceFull: a client that has not filled its tiny window is given the time, unless nothing
+// more comes.
+func TestPaceFull(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fills []int
+		rests int
+	}{
+		{"full", []int{fullBytes}, 1},
+		{"full later", []int{9_000, fullBytes}, 2},
+		{"it fills slowly", []int{1_000, 2_000, 3_000, 4_000}, 1 + fullRests},
+		{"no more comes", []int{9_000, 9_000}, 2},
+		{"nothing comes", []int{0}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := beginTiny(t, 1000)
+			x.fills, x.looks, x.exact = c.fills, 0, nil
+			x.read(t, 1, true)
+			if len(x.exact) != c.rests {
+				t.Errorf("%d rests, want %d", len(x.exact), c.rests)
+			}
+		})
+	}
+}
+
+// TestPaceNeverFull: a client whose confirms do not let it fill the window is hardly ever made
+// to wait for that.
+func TestPaceNeverFull(t *testing.T) {
+	x := beginTiny(t, 200)
+	x.fills, x.looks, x.exact = []int{9_000}, 0, nil
+	const reads = 20 * fullPauses
+	x.read(t, reads, true)
+	if more := len(x.exact) - reads; more < 1 || more > 40 {
+		t.Errorf("%d rests more than reads", more)
+	}
+	x.fills = []int{fullBytes} // it can now
+	x.read(t, fullPauses, true)
+	x.exact = nil
+	x.read(t, 1, true)
+	if len(x.exact) != 1 || x.exact[0] != cycleTime || x.p.pause > 0 {
+		t.Errorf("it has filled it: rests of %v, and a pause of %d", x.exact, x.p.pause)
 	}
 }
 

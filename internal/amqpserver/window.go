@@ -6,17 +6,16 @@ const (
 	// tinyBytes, narrowBytes and wideBytes are what a receive window may be: half of
 	// what the system may keep for a connection that is not read, its own overhead
 	// included. From the last one on it is the system's care.
-	tinyBytes   = 11 << 10
+	tinyBytes   = 16 << 10
 	narrowBytes = 32 << 10
 	wideBytes   = 512 << 10
-	// narrowClamp bounds what the client's system may send ahead of reads of a narrow window.
+	// tinyClamp and narrowClamp bound what the client's system may send ahead of reads of
+	// such a window.
+	tinyClamp   = 23 << 10
 	narrowClamp = 56 << 10
 
-	// A tiny window is for messages of at most so many bytes, of a client whose
-	// unconfirmed ones are not so many that it has more than four narrow windows under
-	// way.
-	tinyMessageBytes = 512
-	tinyAhead        = 4 * narrowBytes
+	// A tiny window is for messages that take at most so many bytes with their frames.
+	tinyMessageBytes = 256
 
 	// A narrow window is in the way of a client that writes much at a time: it was
 	// never read with rests, and of its last reads hardly any brought less than
@@ -61,11 +60,16 @@ func (w *window) grow(bytes int) {
 	}
 }
 
-// hold keeps a narrow window a little below what its buffer has room for: the system reckons
-// with large segments, and drops small ones, which take more, at the edge. It has to be said
-// again after each read, because the system reckons anew with each segment of another size.
+// hold keeps a tiny or narrow window a little below what its buffer has room for: the system
+// reckons with large segments, and drops small ones, which take more, at the edge. If it then
+// also gives up one that it has acknowledged out of order, the client's system waits for a
+// timer, some 15 ms. It has to be said again after each read, because the system reckons anew
+// with each segment of another size.
 func (w *window) hold() {
-	if w.set != nil && w.bytes == narrowBytes {
+	switch {
+	case w.tiny():
+		w.clamp(tinyClamp)
+	case w.set != nil && w.bytes == narrowBytes:
 		w.clamp(narrowClamp)
 	}
 }
@@ -92,8 +96,7 @@ func (w *window) suit(n int, read engine.Read, unconfirmed uint64) {
 	if !w.tiny() || read.Published == 0 || n == 0 {
 		return
 	}
-	each := n / read.Published
-	if each > tinyMessageBytes || unconfirmed > tightMost || int(unconfirmed)*each > tinyAhead {
+	if n/read.Published > tinyMessageBytes || unconfirmed > tightMost {
 		w.grow(narrowBytes)
 	}
 }

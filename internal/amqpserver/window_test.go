@@ -53,7 +53,8 @@ func TestWindowSuits(t *testing.T) {
 	}{
 		{"small messages", 16_000, 200, 1000, true},
 		{"small messages, and so many unconfirmed that a larger one is full, too", 16_000, 200, tightMost + 1, false},
-		{"the same in bytes", 16_000, 40, 400, false},
+		{"messages of 100 bytes", 16_000, 100, 1000, true},
+		{"messages of 300 bytes", 16_000, 45, 400, false},
 		{"large messages", 1090, 1, 1, false},
 		{"nothing published", 1000, 0, 0, true},
 		{"nothing read yet", 0, 1, 1000, true},
@@ -75,12 +76,12 @@ func TestWindowSuits(t *testing.T) {
 	}
 }
 
-// TestWindowHold: only a narrow window is held below its buffer.
+// TestWindowHold: a tiny or narrow window is held below its buffer.
 func TestWindowHold(t *testing.T) {
 	for _, c := range []struct {
 		bytes int
 		held  []int
-	}{{tinyBytes, nil}, {narrowBytes, []int{narrowClamp}}, {wideBytes, nil}} {
+	}{{tinyBytes, []int{tinyClamp}}, {narrowBytes, []int{narrowClamp}}, {wideBytes, nil}} {
 		w, _ := windowTest(c.bytes)
 		var held []int
 		w.clamp = func(bytes int) { held = append(held, bytes) }
