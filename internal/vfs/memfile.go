@@ -87,6 +87,9 @@ func (f *memFile) Sync() error {
 // Datasync implements File.
 func (f *memFile) Datasync() error { return f.Sync() }
 
+// Direct implements File: there is nothing to do.
+func (f *memFile) Direct(bool) {}
+
 // Size implements File.
 func (f *memFile) Size() (int64, error) {
 	if err := f.check("size", 0, false); err != nil {

@@ -1,9 +1,11 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 )
 
 // Only the broker's own user may read its data: it holds message bodies and password hashes.
@@ -90,18 +92,79 @@ func (OS) Free(dir string) (uint64, error) {
 }
 
 // osFile adds to os.File what File asks for. os.File repeats calls that a signal interrupted.
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	direct *os.File // the same file, past the cache; nil without
+}
 
 func openOS(name string, flags int) (File, error) {
 	file, err := os.OpenFile(name, flags, osFileMode)
 	if err != nil {
 		return nil, err
 	}
-	return osFile{file}, nil
+	return &osFile{File: file}, nil
+}
+
+// WriteAt implements io.WriterAt.
+func (f *osFile) WriteAt(p []byte, offset int64) (int, error) {
+	if f.direct == nil || !isWholePages(p, offset) {
+		return f.File.WriteAt(p, offset)
+	}
+	n, err := f.direct.WriteAt(p, offset)
+	if !errors.Is(err, errNotDirect) {
+		return n, err
+	}
+	// This file system, or the disk under it, wants something else than we have.
+	f.Direct(false)
+	rest, err := f.File.WriteAt(p[n:], offset+int64(n))
+	return n + rest, err
+}
+
+// Direct implements File.
+func (f *osFile) Direct(on bool) {
+	if on == (f.direct != nil) {
+		return
+	}
+	if !on {
+		_ = f.direct.Close() // what it wrote is with the disk, and Datasync says whether it stays
+		f.direct = nil
+		return
+	}
+	direct, err := openDirect(f.Name())
+	if err != nil {
+		return
+	}
+	if !isSameFile(f.File, direct) { // it has been renamed
+		_ = direct.Close()
+		return
+	}
+	f.direct = direct
+}
+
+func isSameFile(a, b *os.File) bool {
+	one, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	two, err := b.Stat()
+	return err == nil && os.SameFile(one, two)
+}
+
+// isWholePages tells whether a write may go past the cache: with less than 4 KiB alignment some
+// disks could do with, all can with that.
+func isWholePages(p []byte, offset int64) bool {
+	const page = 4 << 10
+	return len(p) > 0 && len(p)%page == 0 && offset%page == 0 && uintptr(unsafe.Pointer(&p[0]))%page == 0
+}
+
+// Close implements io.Closer.
+func (f *osFile) Close() error {
+	f.Direct(false)
+	return f.File.Close()
 }
 
 // Datasync implements File.
-func (f osFile) Datasync() error {
+func (f *osFile) Datasync() error {
 	if err := datasync(f.File); err != nil {
 		return fmt.Errorf("datasync %s: %w", f.Name(), err)
 	}
@@ -109,7 +172,7 @@ func (f osFile) Datasync() error {
 }
 
 // Size implements File.
-func (f osFile) Size() (int64, error) {
+func (f *osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -119,7 +182,7 @@ func (f osFile) Size() (int64, error) {
 
 // ZeroFill implements File. It writes rather than calls fallocate: blocks that are reserved but
 // unwritten still cost a metadata update at the first sync after each write into them.
-func (f osFile) ZeroFill(sizeBytes int64) error {
+func (f *osFile) ZeroFill(sizeBytes int64) error {
 	at, err := f.Size()
 	if err != nil || at >= sizeBytes {
 		return err

@@ -147,6 +147,9 @@ func (f *wrappedFile) Datasync() error {
 	return f.around(&Op{Kind: OpDatasync, Name: f.name}, f.inner, f.inner.Datasync)
 }
 
+// Direct implements File. It is no operation of its own: it cannot fail.
+func (f *wrappedFile) Direct(on bool) { f.inner.Direct(on) }
+
 // Size implements File.
 func (f *wrappedFile) Size() (sizeBytes int64, err error) {
 	err = f.around(&Op{Kind: OpSize, Name: f.name}, f.inner, func() (err error) {

@@ -45,6 +45,7 @@ func Conformance(t *testing.T, newFS func(t *testing.T) (fsys vfs.FS, dir string
 		{"several handles see one file", (*suite).handles},
 		{"writers of separate ranges do not disturb each other", (*suite).concurrent},
 		{"negative offsets and sizes are refused", (*suite).negative},
+		{"past the cache or not, it is one file", (*suite).direct},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fsys, dir := newFS(t)
@@ -459,4 +460,46 @@ func (s *suite) negative() {
 	s.failed("truncate to -1", file.Truncate(-1))
 	s.ok(file.ZeroFill(-1)) // every file is that long
 	s.wantFile(file, "x")
+}
+
+// direct mixes writes that may go past the system's cache with others, and reads after each.
+func (s *suite) direct() {
+	const page = 4 << 10
+	file := s.create("a", "")
+	s.ok(file.ZeroFill(8 * page))
+	s.ok(file.Sync())
+	want := make([]byte, 8*page)
+	memory := make([]byte, 64*page) // so large that it begins at a page
+	write := func(offset, length int, content byte) {
+		s.Helper()
+		piece := memory[:length]
+		for i := range piece {
+			piece[i] = content
+		}
+		n, err := file.WriteAt(piece, int64(offset))
+		s.ok(err)
+		if n != length {
+			s.Fatalf("wrote %d bytes of %d", n, length)
+		}
+		copy(want[offset:], piece)
+		s.wantFile(file, string(want))
+	}
+	file.Direct(false) // nothing to give up
+	file.Direct(true)
+	file.Direct(true)
+	write(0, 2*page, 'a')
+	write(page, 3*page, 'b')
+	write(page+1, page, 'c') // not whole pages
+	write(page, page, 'd')
+	s.ok(file.Datasync())
+	file.Direct(false)
+	write(2*page, page, 'e')
+	file.Direct(true)
+	write(7*page, page, 'f')
+	want = append(want, make([]byte, 2*page)...)
+	write(8*page, 2*page, 'g') // beyond the end
+	s.ok(file.Close())
+	s.wantContent("a", string(want))
+	_, err := file.WriteAt(memory[:page], 0)
+	s.wantErr(err, os.ErrClosed)
 }
