@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -111,7 +110,7 @@ func (f *osFile) WriteAt(p []byte, offset int64) (int, error) {
 		return f.File.WriteAt(p, offset)
 	}
 	n, err := f.direct.WriteAt(p, offset)
-	if !errors.Is(err, errNotDirect) {
+	if err == nil || !isNotDirect(err) {
 		return n, err
 	}
 	// This file system, or the disk under it, wants something else than we have.
