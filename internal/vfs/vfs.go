@@ -60,7 +60,8 @@ type File interface {
 	// Direct asks (on) that writes of whole pages from aligned memory go to the disk past the
 	// system's cache, until it is given up again. It is a hint, and changes nothing that is
 	// promised here: where it cannot be done, and for other writes, everything is as ever. It
-	// is for files with written blocks, and must not run at the same time as WriteAt.
+	// is for files with written blocks. It must not run at the same time as WriteAt, and while
+	// it is on only one goroutine at a time may write.
 	Direct(on bool)
 	// Size gives the current size in bytes.
 	Size() (int64, error)
